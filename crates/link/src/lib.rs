@@ -1,0 +1,1 @@
+//! Everything that touches the OS: engines, filter, policy point, neighbours.

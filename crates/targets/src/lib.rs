@@ -1,0 +1,1 @@
+//! Prefix sets, the permutation, plans.

@@ -1,0 +1,1 @@
+//! Frames: build, parse, checksum, cookie; Probe values.
