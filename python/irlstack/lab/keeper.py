@@ -1,0 +1,120 @@
+"""The keeper: one process per lab that makes the lab, holds it, and removes it.
+
+It reads a [`LabConfig`][irlstack.lab.topology.LabConfig] as JSON from its standard input, prints one line of JSON when
+the lab answers (`{"ready": REGISTRATION}` or `{"error": TEXT}`), and then waits for SIGTERM or, with
+`"lifeline": true`, for the end of its standard input: so a lab held by a program goes with that program,
+however it ends.
+"""
+
+import contextlib
+import json
+import os
+import select
+import signal
+import sys
+import traceback
+from typing import Any
+
+from irlstack.errors import IrlError
+from irlstack.lab import registry, responders, topology
+from irlstack.lab.servers import Nginx
+
+
+class Keeper:
+    """A lab in the making, and then in being."""
+
+    def __init__(self, config: topology.LabConfig) -> None:
+        pid = os.getpid()
+        started = registry.start_time(pid)
+        assert started is not None  # noqa: S101 - of this very process
+        self.registration = registry.Registration(config.name, pid, started, config.seed)
+        self._config = config
+        self._held: contextlib.ExitStack = contextlib.ExitStack()
+        self._nginx: Nginx | None = None
+
+    def build(self) -> None:
+        """Makes the whole lab; whatever it raises, call [`close`][Keeper.close]."""
+        registration, config = self.registration, self._config
+        registration.save()
+        registration.folder.mkdir(mode=0o755)
+        _log_to(registration.folder / "keeper.log")
+        topology.build(config, registration)
+        names = {role: each.name for role, each in registration.namespaces.items()}
+        for responder in responders.start(config, names):
+            self._held.callback(responder.close)
+        topology.thread_napi(names["net"], "vb")
+        self._nginx = Nginx(names["servers"], registration.folder / "nginx")
+        self._held.callback(self._nginx.stop)
+        registration.state = "ready"
+        registration.save()
+
+    def wait(self, stop: int, *, lifeline: bool) -> None:
+        """Returns when a byte arrives at `stop`, when standard input ends if that is the lifeline, or nginx does."""
+        assert self._nginx is not None  # noqa: S101 - build() made it
+        poller = select.poll()
+        poller.register(stop, select.POLLIN)
+        errors = self._nginx.errors.fileno()
+        poller.register(errors, select.POLLIN)
+        if lifeline:
+            poller.register(0, select.POLLIN)
+        while True:
+            for descriptor, _ in poller.poll():
+                said = os.read(descriptor, 65_536)
+                if descriptor == errors:
+                    sys.stderr.buffer.write(said)
+                    sys.stderr.flush()
+                if descriptor == stop or not said:
+                    return
+
+    def close(self) -> None:
+        """Ends servers and responders and removes every trace of the lab."""
+        self._held.close()
+        self.registration.sweep()
+
+
+def _log_to(path: "os.PathLike[str]") -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(descriptor, 2)
+    os.close(descriptor)
+
+
+def _say(document: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        sys.stdout.write(json.dumps(document) + "\n")
+        sys.stdout.flush()
+
+
+def main() -> int:
+    """Runs a keeper until it is told to end; the exit code."""
+    document = json.loads(sys.stdin.readline())
+    lifeline = document.pop("lifeline")
+    if document["impairment"] is not None:
+        document["impairment"] = topology.Impairment(**document["impairment"])
+    keeper = Keeper(topology.LabConfig(**document))
+    stop, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, lambda *_: None)
+    try:
+        keeper.build()
+    except (IrlError, OSError) as error:
+        traceback.print_exc()
+        keeper.close()
+        _say({"error": str(error)})
+        return 1
+    _say({"ready": keeper.registration.document()})
+    # The parent may be reading until the end of this pipe.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.close(null)
+    try:
+        keeper.wait(stop, lifeline=lifeline)
+    finally:
+        with registry.locked():
+            keeper.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,139 @@
+"""The wiring of a lab: which namespaces, links, addresses and routes there are.
+
+    client va ── [relay ra  rb] ── vb net vr ── vs servers
+
+`client` is where measurements run. `net` is the gateway and, by XDP on `vb`, the hosts of the World's fast range.
+`servers` holds nginx on every address of its range (AnyIP) and the World's user-space responder. A `relay` sits in the
+middle when the link shall lose, delay, reorder or repeat frames.
+"""
+
+import re
+import secrets
+from dataclasses import dataclass, field
+
+from irlstack.errors import ConfigError
+from irlstack.lab import netns
+from irlstack.lab.registry import Interface, Namespace, Registration
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+_FORWARDING = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
+_SERVING = {
+    "net/core/somaxconn": "8192",
+    "net/ipv4/tcp_max_syn_backlog": "8192",
+    # Scanners reset every connection, and their many peers would fill the caches of a small machine.
+    "net/ipv4/tcp_max_tw_buckets": "4096",
+    "net/ipv4/tcp_fin_timeout": "5",
+}
+
+
+@dataclass(frozen=True)
+class Impairment:
+    """What a lab's relay does to frames, each way, with a seed so that runs repeat."""
+
+    loss: float = 0.0
+    duplicate: float = 0.0
+    reorder: float = 0.0
+    delay_ms: float = 0.0
+    seed: int = 1
+
+    def __post_init__(self) -> None:
+        for name in ("loss", "duplicate", "reorder"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ConfigError(f"{name} is a probability between 0 and 1, not {getattr(self, name)}.")
+        if self.delay_ms < 0:
+            raise ConfigError(f"delay_ms cannot be negative: {self.delay_ms}.")
+
+
+@dataclass(frozen=True)
+class LabConfig:
+    """Everything that fixes a lab. Ranges are lists of CIDR prefixes, of both families."""
+
+    name: str = field(default_factory=lambda: secrets.token_hex(4))
+    seed: int = 1
+    xdp: tuple[str, ...] = ("10.0.0.0/8", "fd00:10::/64")
+    user: tuple[str, ...] = ("172.16.0.0/12", "fd00:172::/64")
+    nginx: tuple[str, ...] = ("198.19.0.0/16", "fd00:19::/64")
+    impairment: Impairment | None = None
+
+    def __post_init__(self) -> None:
+        if not _NAME.fullmatch(self.name):
+            raise ConfigError(
+                f"'{self.name}' cannot name a lab: up to 32 lower-case letters, digits, '.', '_' and '-', "
+                "the first a letter or digit."
+            )
+
+
+# role of the end, namespace, name, IPv4 prefix, IPv6 prefix, link-local
+_ENDS = {
+    "client": ("client", "va", "198.18.0.1/24", "fd00:18::1/64", "fe80::1/64"),
+    "gateway": ("net", "vb", "198.18.0.2/24", "fd00:18::2/64", "fe80::2/64"),
+    "router": ("net", "vr", "198.18.1.1/24", "fd00:1::1/64", "fe80::1/64"),
+    "servers": ("servers", "vs", "198.18.1.2/24", "fd00:1::2/64", "fe80::2/64"),
+    "relay_client": ("relay", "ra", "", "", ""),
+    "relay_net": ("relay", "rb", "", "", ""),
+}
+
+
+def build(config: LabConfig, registration: Registration) -> None:
+    """Makes namespaces and links, and adds them to the registration, which is saved before each namespace is made.
+
+    Raises:
+        EngineError: the kernel or `ip` refused something.
+    """
+    roles = {"client": {}, "net": _FORWARDING, "servers": _SERVING} | ({"relay": {}} if config.impairment else {})
+    for role, settings in roles.items():
+        name = f"irl-{config.name}-{role}"
+        registration.namespaces[role] = Namespace(name, 0)
+        registration.save()
+        netns.make(name, settings)
+        registration.namespaces[role] = Namespace(name, netns.inode(name))
+    if config.impairment:
+        _link(registration, "client", "relay_client")
+        _link(registration, "relay_net", "gateway")
+    else:
+        _link(registration, "client", "gateway")
+    _link(registration, "router", "servers")
+    for role, (namespace, name, ipv4, ipv6, _) in _ENDS.items():
+        if namespace in roles:
+            mac = netns.ip("-br", "link", "show", name, netns=registration.namespaces[namespace].name).split()[2]
+            address4, address6 = ipv4.partition("/")[0], ipv6.partition("/")[0]
+            registration.interfaces[role] = Interface(namespace, name, mac, address4, address6)
+    far = [*config.user, *config.nginx]
+    routes = {
+        "client": ["route add default via 198.18.0.2", "route add ::/0 via fd00:18::2"],
+        "net": [f"route add {each} via {'fd00:1::2' if ':' in each else '198.18.1.2'}" for each in far],
+        "servers": [
+            "route add default via 198.18.1.1",
+            "route add ::/0 via fd00:1::1",
+            *(f"route add local {each} dev lo" for each in config.nginx),
+        ],
+    }
+    for role, commands in routes.items():
+        netns.batch(commands, registration.namespaces[role].name)
+    registration.ranges = {"xdp": list(config.xdp), "user": list(config.user), "nginx": list(config.nginx)}
+    registration.save()
+
+
+def _link(registration: Registration, one: str, other: str) -> None:
+    ends = []
+    for role in (one, other):
+        namespace, name, *_ = _ENDS[role]
+        ends.append(f"{name} numrxqueues 2 numtxqueues 2 netns {registration.namespaces[namespace].name}")
+    netns.batch([f"link add {ends[0]} type veth peer name {ends[1]}"])
+    for role in (one, other):
+        namespace, name, ipv4, ipv6, link_local = _ENDS[role]
+        full_name = registration.namespaces[namespace].name
+        # The kernel's offloads leave checksums unfinished on a veth pair, where no device ever finishes them.
+        # GRO keeps NAPI on, without which frames redirected into this end would be lost silently.
+        netns.configure(full_name, ["ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off", "gro", "on"])
+        commands = [f"addr add {ipv4} dev {name}"] if ipv4 else []
+        commands += [f"addr add {each} dev {name} nodad" for each in (ipv6, link_local) if each]
+        netns.batch([*commands, f"link set {name} up"], full_name)
+
+
+def thread_napi(netns_name: str, interface: str) -> None:
+    """Moves an interface's receive work to kernel threads of its own.
+
+    An answer sent by XDP_TX to a frame that came by XDP_TX or live frames would else stall after one NAPI budget.
+    """
+    netns.configure(netns_name, ["sh", "-c", f"echo 1 > /sys/class/net/{interface}/threaded"])
