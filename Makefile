@@ -1,0 +1,77 @@
+# The front door. `make` lists what there is.
+
+SHELL := /bin/sh
+PYTHON ?= python3
+VENV := $(CURDIR)/.venv
+STAMP := build/stamp
+CARGO_DENY_VERSION := 0.20.2
+
+# Clippy gets the environment that maturin builds PyO3 in; otherwise each would have the other start PyO3 anew.
+MATURIN_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_ENVIRONMENT_SIGNATURE="$$($(VENV)/bin/python -c 'import sys; \
+	v = sys.version_info; print(f"cpython-{v.major}.{v.minor}{sys.abiflags}-{sys.maxsize.bit_length() + 1}bit")')" \
+	PYO3_CONFIG_FILE="$$(ls $(CURDIR)/target/maturin/pyo3-config-*.txt)" PYO3_PYTHON=$(VENV)/bin/python
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+RUST_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find crates -type f -not -name '*.md')
+PYTHON_SOURCES := python tests
+
+.DEFAULT_GOAL := help
+.PHONY: help setup build demo test test-rust test-python lint clean
+
+help: ## list the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP)/venv ## system packages for building (as root), .venv with the locked Python packages
+
+build: $(STAMP)/build ## the release build of the extension, into .venv
+
+demo: $(STAMP)/build ## scan a synthetic Internet and check every answer against its truth
+	@$(VENV)/bin/irlstack demo
+
+test: test-rust test-python ## every test; what needs root is skipped without it, aloud
+
+test-rust: $(STAMP)/test-packages $(STAMP)/build
+	cargo test --locked --release --workspace
+
+test-python: $(STAMP)/test-packages $(STAMP)/build
+	$(VENV)/bin/pytest
+
+lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtest, cargo deny
+	cargo fmt --all --check
+	$(MATURIN_ENV) cargo clippy --locked --release --workspace --all-targets -- -D warnings
+	$(VENV)/bin/ruff format --check $(PYTHON_SOURCES)
+	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
+	$(VENV)/bin/mypy
+	$(VENV)/bin/stubtest irlstack._core
+	build/cargo-deny/bin/cargo-deny --log-level error check bans licenses sources
+
+clean: ## remove what was built (.venv, build, target)
+	rm -rf .venv build dist target python/irlstack/_core*.so .pytest_cache .mypy_cache .ruff_cache
+	find python tests -name __pycache__ -type d -exec rm -rf {} +
+
+$(STAMP)/build-packages: tools/packages
+	@tools/packages build
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/test-packages: tools/packages
+	@tools/packages test
+	@mkdir -p $(STAMP) && touch $@
+
+$(STAMP)/venv: requirements-dev.txt | $(STAMP)/build-packages
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "irlstack needs Python 3.11 or newer; PYTHON=... names another one." >&2; exit 1; }
+	@test -x $(VENV)/bin/pip || $(PYTHON) -m venv $(VENV) || { echo "No virtual environment can be made: apt-get install python3-venv" >&2; exit 1; }
+	@echo "Installing the locked Python packages into .venv"
+	@$(VENV)/bin/pip install --quiet --no-deps --requirement requirements-dev.txt
+	@touch $@
+
+$(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv
+	@tools/rust
+	@echo "Building the extension (release); the first time takes some minutes"
+	VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --release --locked
+	@touch $@
+
+$(STAMP)/cargo-deny:
+	@test -x build/cargo-deny/bin/cargo-deny || { echo "Building cargo-deny $(CARGO_DENY_VERSION), once"; \
+		cargo install --quiet --locked --root build/cargo-deny cargo-deny@$(CARGO_DENY_VERSION); }
+	@mkdir -p $(STAMP) && touch $@
