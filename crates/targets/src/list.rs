@@ -1,0 +1,302 @@
+//! Target lists: files of addresses or address:port lines, kept compact for 10^8 entries.
+
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Origin, Result, TargetsError};
+use crate::family::{Family, address_bits};
+use crate::hex;
+use crate::target_set::Target;
+
+/// A list as it was read: an address (and port, where the lines have one) per line, identified by path and SHA-256.
+///
+/// An IPv4 entry takes 4 bytes (6 with a port), an IPv6 entry 16 (18).
+#[derive(Clone, Debug)]
+pub struct TargetList {
+    path: PathBuf,
+    sha256: String,
+    family: Family,
+    entries: Entries,
+}
+
+impl TargetList {
+    /// Reads a file of one target a line: `192.0.2.7`, `192.0.2.7:80`, `2001:db8::7` or `[2001:db8::7]:80`; either all
+    /// lines name a port or none does. `#` starts a comment; blank lines are skipped.
+    ///
+    /// # Errors
+    /// [`TargetsError::ListLine`] and [`TargetsError::MixedFamilies`] with file and line, [`TargetsError::ListTooLong`],
+    /// [`TargetsError::Io`], and [`TargetsError::Value`] for a list without any target.
+    pub fn from_file(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let file = File::open(path).map_err(TargetsError::read(path))?;
+        Self::from_reader(path, BufReader::with_capacity(1 << 18, file))
+    }
+
+    /// The same from any reader, line by line (standard input: give `-` as the path).
+    ///
+    /// # Errors
+    /// As [`TargetList::from_file`].
+    pub fn from_reader(path: impl Into<PathBuf>, mut reader: impl BufRead) -> Result<Self> {
+        let path = path.into();
+        let mut hasher = Sha256::new();
+        let mut parser = ListParser { origin: Origin::line(&path, 0), list: None };
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if reader.read_until(b'\n', &mut line).map_err(TargetsError::read(&path))? == 0 {
+                break;
+            }
+            hasher.update(&line);
+            parser.line(&line)?;
+        }
+        let (family, entries) = parser
+            .list
+            .ok_or_else(|| TargetsError::value("list", path.display(), "it has no target in it; name one a line"))?;
+        Ok(Self { path, sha256: hex::encode(&hasher.finalize()), family, entries })
+    }
+
+    /// The path it was read from.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// SHA-256 of what was read, in hexadecimal.
+    pub fn sha256(&self) -> &str {
+        &self.sha256
+    }
+
+    /// The family of its addresses.
+    pub fn family(&self) -> Family {
+        self.family
+    }
+
+    /// How many entries, duplicates included; never 0.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.entries.len()
+    }
+
+    /// Whether its lines name a port each.
+    pub fn has_ports(&self) -> bool {
+        !self.entries.ports.is_empty()
+    }
+
+    pub(crate) fn into_entries(self) -> Entries {
+        self.entries
+    }
+}
+
+/// Addresses and, where the lines have them, ports: two columns, so that no byte is padding.
+#[derive(Clone, Debug)]
+pub(crate) struct Entries {
+    addresses: Addresses,
+    /// Empty, or as long as the addresses.
+    ports: Vec<u16>,
+}
+
+#[derive(Clone, Debug)]
+enum Addresses {
+    V4(Vec<u32>),
+    /// High half, low half: a `u128` would be aligned to 16 and is no smaller.
+    V6(Vec<[u64; 2]>),
+}
+
+impl Entries {
+    fn new(family: Family) -> Self {
+        let addresses = match family {
+            Family::V4 => Addresses::V4(Vec::new()),
+            Family::V6 => Addresses::V6(Vec::new()),
+        };
+        Self { addresses, ports: Vec::new() }
+    }
+
+    fn push(&mut self, address: u128, port: Option<u16>) {
+        match &mut self.addresses {
+            Addresses::V4(addresses) => addresses.push(address as u32),
+            Addresses::V6(addresses) => addresses.push([(address >> 64) as u64, address as u64]),
+        }
+        self.ports.extend(port);
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        match &self.addresses {
+            Addresses::V4(addresses) => addresses.len(),
+            Addresses::V6(addresses) => addresses.len(),
+        }
+    }
+
+    #[inline]
+    pub(crate) fn address(&self, entry: usize) -> u128 {
+        match &self.addresses {
+            Addresses::V4(addresses) => u128::from(addresses[entry]),
+            Addresses::V6(addresses) => {
+                let [high, low] = addresses[entry];
+                u128::from(high) << 64 | u128::from(low)
+            }
+        }
+    }
+
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u128> + '_ {
+        (0..self.len()).map(|entry| self.address(entry))
+    }
+
+    /// The entry's port; 0 when the lines have none.
+    #[inline]
+    pub(crate) fn port(&self, entry: usize) -> u16 {
+        self.ports.get(entry).copied().unwrap_or(0)
+    }
+
+    pub(crate) fn has_ports(&self) -> bool {
+        !self.ports.is_empty()
+    }
+
+    /// Moves entry `from` down to `to`.
+    fn shift(&mut self, from: usize, to: usize) {
+        match &mut self.addresses {
+            Addresses::V4(addresses) => addresses[to] = addresses[from],
+            Addresses::V6(addresses) => addresses[to] = addresses[from],
+        }
+        if self.has_ports() {
+            self.ports[to] = self.ports[from];
+        }
+    }
+
+    fn truncate(&mut self, len: usize) {
+        match &mut self.addresses {
+            Addresses::V4(addresses) => addresses.truncate(len),
+            Addresses::V6(addresses) => addresses.truncate(len),
+        }
+        self.ports.truncate(len);
+    }
+}
+
+struct ListParser {
+    origin: Origin,
+    list: Option<(Family, Entries)>,
+}
+
+impl ListParser {
+    fn line(&mut self, line: &[u8]) -> Result<()> {
+        self.origin.line += 1;
+        let line = if self.origin.line == 1 { line.strip_prefix(b"\xef\xbb\xbf").unwrap_or(line) } else { line };
+        let line = line.split(|&byte| byte == b'#').next().unwrap_or_default().trim_ascii();
+        if line.is_empty() {
+            return Ok(());
+        }
+        let origin = &self.origin;
+        let wrong = |reason| TargetsError::ListLine {
+            origin: origin.clone(),
+            text: String::from_utf8_lossy(line).into_owned(),
+            reason,
+        };
+        let text = std::str::from_utf8(line).map_err(|_| wrong("the line is not text"))?;
+        let (address, port) = parse_target(text).map_err(wrong)?;
+        let found = Family::of(address);
+        let (expected, entries) = self.list.get_or_insert_with(|| (found, Entries::new(found)));
+        if *expected != found {
+            let text = text.to_owned();
+            return Err(TargetsError::MixedFamilies { origin: origin.clone(), text, expected: *expected, found });
+        }
+        if entries.len() > 0 && entries.has_ports() != port.is_some() {
+            return Err(wrong(match port {
+                Some(_) => "the lines before it have no port, so this one cannot have one",
+                None => "the lines before it have a port, so this one needs one",
+            }));
+        }
+        // The table of `Lookup` numbers entries with 32 bits and keeps the highest for "empty".
+        if entries.len() >= u32::MAX as usize {
+            return Err(TargetsError::ListTooLong { path: origin.file.clone().unwrap_or_default() });
+        }
+        entries.push(address_bits(address), port);
+        Ok(())
+    }
+}
+
+/// Reads `address` or `address:port`.
+pub(crate) fn parse_target(text: &str) -> std::result::Result<(IpAddr, Option<u16>), &'static str> {
+    if let Ok(address) = text.parse::<IpAddr>() {
+        return Ok((address, None));
+    }
+    if let Ok(both) = text.parse::<SocketAddr>() {
+        return match both {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Err("an address with a zone cannot be a target"),
+            _ => Ok((both.ip(), Some(both.port()))),
+        };
+    }
+    let port = text.rsplit_once(':').map(|(_, port)| port).unwrap_or_default();
+    if !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_err() {
+        return Err("ports end at 65535");
+    }
+    Err("it is neither an address nor address:port")
+}
+
+/// Entries without duplicates, and which of them holds a given target.
+#[derive(Clone, Debug)]
+pub(crate) struct Lookup {
+    pub(crate) entries: Entries,
+    /// Open addressing with linear probing: entry numbers, [`EMPTY`] where there is none.
+    table: Vec<u32>,
+    pub(crate) duplicates: u64,
+}
+
+const EMPTY: u32 = u32::MAX;
+
+impl Lookup {
+    /// Keeps the entries that `keep` admits, each once, in their order.
+    pub(crate) fn new(mut entries: Entries, keep: impl Fn(u128) -> bool) -> Self {
+        let len = entries.len();
+        let table = vec![EMPTY; len + len / 2 + 1];
+        let mut kept = 0;
+        let mut lookup = Self { entries: Entries::new(Family::V4), table, duplicates: 0 };
+        for entry in 0..len {
+            let target = Target { address: entries.address(entry), port: entries.port(entry) };
+            if !keep(target.address) {
+                continue;
+            }
+            match lookup.slot(&entries, target) {
+                Ok(_) => lookup.duplicates += 1,
+                Err(empty) => {
+                    // Lists are shorter than u32::MAX, which the parser has checked.
+                    lookup.table[empty] = kept as u32;
+                    entries.shift(entry, kept);
+                    kept += 1;
+                }
+            }
+        }
+        entries.truncate(kept);
+        lookup.entries = entries;
+        lookup
+    }
+
+    /// The entry of this target, if it is in the list.
+    pub(crate) fn find(&self, target: Target) -> Option<usize> {
+        self.slot(&self.entries, target).ok()
+    }
+
+    /// The entry that equals the target, or the free slot where it belongs. A third of the table is free, so it ends.
+    fn slot(&self, entries: &Entries, target: Target) -> std::result::Result<usize, usize> {
+        let mut slot = ((u128::from(hash(target)) * self.table.len() as u128) >> 64) as usize;
+        loop {
+            let entry = self.table[slot];
+            if entry == EMPTY {
+                return Err(slot);
+            }
+            let entry = entry as usize;
+            if entries.address(entry) == target.address && entries.port(entry) == target.port {
+                return Ok(entry);
+            }
+            slot = if slot + 1 == self.table.len() { 0 } else { slot + 1 };
+        }
+    }
+}
+
+/// Spreads targets over the table. Lists are the user's own, so nobody chooses them against it.
+fn hash(target: Target) -> u64 {
+    let high = (target.address >> 64) as u64 ^ u64::from(target.port) << 48;
+    let mixed = (target.address as u64 ^ high.rotate_left(32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    ((mixed ^ mixed >> 29).wrapping_add(high)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}

@@ -1,0 +1,103 @@
+//! Files a plan names, by path and hash, and the plan file itself.
+
+use std::ffi::OsString;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use crate::error::{Result, TargetsError};
+use crate::hex;
+
+/// A file by path and contents. The hash decides whether it is the same; the path only says where to look.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FileRef {
+    /// Where it was when the plan was made.
+    pub path: PathBuf,
+    /// SHA-256 of its contents, in hexadecimal.
+    pub sha256: String,
+}
+
+impl FileRef {
+    /// Reads a file and notes its absolute path and hash.
+    ///
+    /// # Errors
+    /// [`TargetsError::Io`].
+    pub fn of(path: impl AsRef<Path>) -> Result<(Self, Vec<u8>)> {
+        let path = path.as_ref();
+        let bytes = fs::read(path).map_err(TargetsError::read(path))?;
+        let sha256 = hex::encode(&Sha256::digest(&bytes));
+        let path = std::path::absolute(path).map_err(TargetsError::read(path))?;
+        Ok((Self { path, sha256 }, bytes))
+    }
+
+    /// Reads the file again.
+    ///
+    /// # Errors
+    /// [`TargetsError::FileChanged`] when its contents are others, [`TargetsError::Io`].
+    pub fn read(&self, directory: Option<&Path>) -> Result<Vec<u8>> {
+        let path = self.locate(directory);
+        let bytes = fs::read(&path).map_err(TargetsError::read(&path))?;
+        self.verify(&path, &hex::encode(&Sha256::digest(&bytes)))?;
+        Ok(bytes)
+    }
+
+    /// Fails when `found` is not the hash in the plan.
+    pub(crate) fn verify(&self, path: &Path, found: &str) -> Result<()> {
+        if self.sha256.eq_ignore_ascii_case(found) {
+            return Ok(());
+        }
+        let (expected, found) = (self.sha256.clone(), found.to_owned());
+        Err(TargetsError::FileChanged { path: path.to_owned(), expected, found })
+    }
+
+    /// The path as it is, else the same path or the file's name beside the plan; so a plan can be carried to another
+    /// machine together with its files.
+    pub(crate) fn locate(&self, directory: Option<&Path>) -> PathBuf {
+        let beside = directory.into_iter().flat_map(|directory| {
+            [Some(directory.join(&self.path)), self.path.file_name().map(|name| directory.join(name))]
+        });
+        std::iter::once(Some(self.path.clone()))
+            .chain(beside)
+            .flatten()
+            .find(|path| path.is_file())
+            .unwrap_or_else(|| self.path.clone())
+    }
+}
+
+/// Writes a file of mode 0600 and puts it in place by a rename, so that no reader sees half of it and the key in it is
+/// at no moment readable by others.
+pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
+    let failed = |error| TargetsError::write(path)(error);
+    let name = path.file_name().ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
+    let mut temporary = OsString::from(".");
+    temporary.push(name);
+    temporary.push(format!(".{}.new", std::process::id()));
+    let temporary = path.with_file_name(temporary);
+    let written = create_private(&temporary).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()?;
+        fs::rename(&temporary, path)
+    });
+    written.map_err(|error| {
+        // What is left of a failed write holds the key; that it cannot be removed matters less than why it failed.
+        let _ = fs::remove_file(&temporary);
+        failed(error)
+    })
+}
+
+fn create_private(path: &Path) -> io::Result<File> {
+    // A leftover of a crash may have another mode.
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
