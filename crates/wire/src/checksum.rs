@@ -1,0 +1,68 @@
+//! The Internet checksum (RFC 1071): whole sums, pseudo headers, and updates in place (RFC 1624).
+//!
+//! A *sum* here is the ones'-complement sum before its final complement, in a `u32` that is folded at the end.
+
+/// Adds the 16-bit words of `bytes` to a sum; an odd last byte counts as the high half of a word.
+#[inline]
+pub fn add(mut sum: u32, bytes: &[u8]) -> u32 {
+    // Four bytes a step into 64 bits: a frame of 64 KiB cannot overflow it.
+    let mut wide = u64::from(sum);
+    let mut words = bytes.chunks_exact(4);
+    for word in &mut words {
+        wide += u64::from(u32::from_be_bytes([word[0], word[1], word[2], word[3]]));
+    }
+    match *words.remainder() {
+        [a] => wide += u64::from(a) << 8,
+        [a, b] => wide += u64::from(u16::from_be_bytes([a, b])),
+        [a, b, c] => wide += u64::from(u16::from_be_bytes([a, b])) + (u64::from(c) << 8),
+        _ => {}
+    }
+    wide = (wide & 0xffff_ffff) + (wide >> 32);
+    wide = (wide & 0xffff_ffff) + (wide >> 32);
+    sum = wide as u32;
+    (sum & 0xffff) + (sum >> 16)
+}
+
+/// The sum of a 32-bit value's two words.
+#[inline]
+pub fn word32(value: u32) -> u32 {
+    (value >> 16) + (value & 0xffff)
+}
+
+/// The sum of a 128-bit value's eight words.
+#[inline]
+pub fn word128(value: u128) -> u32 {
+    word32((value >> 96) as u32) + word32((value >> 64) as u32) + word32((value >> 32) as u32) + word32(value as u32)
+}
+
+/// The checksum of a sum: folded and complemented.
+#[inline]
+pub fn finish(mut sum: u32) -> u16 {
+    sum = (sum & 0xffff) + (sum >> 16);
+    sum = (sum & 0xffff) + (sum >> 16);
+    !(sum as u16)
+}
+
+/// The sum of the pseudo header of IPv4 (RFC 9293, 3.1).
+#[inline]
+pub fn pseudo_v4(source: u32, destination: u32, protocol: u8, length: u16) -> u32 {
+    word32(source) + word32(destination) + u32::from(protocol) + u32::from(length)
+}
+
+/// The sum of the pseudo header of IPv6 (RFC 8200, 8.1).
+#[inline]
+pub fn pseudo_v6(source: u128, destination: u128, next_header: u8, length: u32) -> u32 {
+    word128(source) + word128(destination) + u32::from(next_header) + word32(length)
+}
+
+/// The checksum after one 16-bit word of what it covers changed (RFC 1624, equation 3).
+#[inline]
+pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
+    finish(u32::from(!checksum) + u32::from(!old) + u32::from(new))
+}
+
+/// Whether bytes that include their checksum, with `sum` of a pseudo header before them, are intact.
+#[inline]
+pub fn verifies(sum: u32, bytes: &[u8]) -> bool {
+    finish(add(sum, bytes)) == 0
+}
