@@ -2,6 +2,7 @@
 the links are made with plain `ip`, the answers by `peer.bpf.c` and the kernel, the counts by the kernel's counters.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,8 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-pytest_plugins = ["irlstack.lab.fixtures"]
+from irlstack.lab.fixtures import lab, need_root  # noqa: F401 - fixtures, for the tests below this folder
 
 IRLSTACK = [sys.executable, "-m", "irlstack"]
 CLIENT, GATEWAY, SPARE = "198.18.0.1", "198.18.0.2", "198.18.0.10"
@@ -44,6 +44,7 @@ class Scan:
     code: int
     stdout: str
     stderr: str
+    pid: int = 0
 
     @property
     def document(self) -> dict[str, Any]:
@@ -58,7 +59,7 @@ class Pair:
     def __init__(self, ipv6: bool, mtu: int) -> None:
         token = secrets.token_hex(3)
         self.a, self.b = f"irlt-{token}-a", f"irlt-{token}-b"
-        self.ipv6 = ipv6
+        self._started: list[subprocess.Popen[str]] = []
         for name in (self.a, self.b):
             sh("ip", "netns", "add", name)
             quiet = [
@@ -95,6 +96,12 @@ class Pair:
         self.mac_a, self.mac_b = (self.mac(name, end) for name, end in ((self.a, "va"), (self.b, "vb")))
 
     def close(self) -> None:
+        for process in self._started:
+            process.kill()
+            for stream in (process.stdin, process.stdout, process.stderr):
+                if stream is not None:
+                    stream.close()
+            process.wait()
         for name in (self.a, self.b):
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
@@ -125,7 +132,14 @@ class Pair:
     def start(self, command: Sequence[str], side: str = "a", **options: Any) -> subprocess.Popen[str]:
         name = self.a if side == "a" else self.b
         options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
-        return subprocess.Popen(["ip", "netns", "exec", name, *command], **options)
+        self._started.append(subprocess.Popen(["ip", "netns", "exec", name, *command], **options))
+        return self._started[-1]
+
+    def code(self, *command: str, side: str = "a") -> int:
+        """Runs a command to its end and returns its exit code."""
+        process = self.start(command, side)
+        process.communicate(timeout=20)
+        return process.returncode
 
     def irlstack(self, *arguments: str, timeout: float = 120, **options: Any) -> Scan:
         process = self.start([*IRLSTACK, *arguments], **options)
@@ -141,6 +155,44 @@ class Pair:
         """`irlstack scan --json` on va from the spare address."""
         given = ["-i", "va", *(["-S", source] if source else []), "--json"]
         return self.irlstack("scan", *arguments, *given, **options)
+
+    @contextlib.contextmanager
+    def scanning(self, *arguments: str, source: str | None = SPARE, **options: Any) -> Iterator[Scan]:
+        """The scan, running during the block and done after it, when code, output and errors are filled in."""
+        given = ["-i", "va", *(["-S", source] if source else []), "--json"]
+        process = self.start([*IRLSTACK, "scan", *arguments, *given], **options)
+        scan = Scan(-1, "", "", process.pid)
+        try:
+            yield scan
+            scan.stdout, scan.stderr = process.communicate(timeout=60)
+            scan.code = process.returncode
+        finally:
+            process.kill()
+            process.communicate()
+
+    def await_frames(self, count: int, seconds: float = 20) -> None:
+        """Returns once `count` more frames have reached the far end."""
+        first, deadline = self.counters("b")["rx"], time.monotonic() + seconds
+        while self.counters("b")["rx"] < first + count:
+            assert time.monotonic() < deadline, f"fewer than {count} frames within {seconds} s"
+            time.sleep(0.01)
+
+    def attached(self) -> str | None:
+        """The XDP program on va, if there is one."""
+        link = json.loads(sh("ip", "-n", self.a, "-j", "-d", "link", "show", "va"))[0]
+        return link.get("xdp", {}).get("prog", {}).get("name")
+
+    def add_address(self, side: str, address: str) -> None:
+        name, end = (self.a, "va") if side == "a" else (self.b, "vb")
+        sh("ip", "-n", name, "addr", "add", address, "dev", end)
+
+    def ask_for(self, address: str) -> None:
+        """Has the far end's kernel resolve an address anew."""
+        sh("ip", "-n", self.b, "neigh", "flush", "dev", "vb")
+        self.code("ping", "-c", "1", "-W", "1", address, side="b")
+
+    def neighbour(self, address: str) -> str:
+        return sh("ip", "-n", self.b, "neigh", "show", address)
 
     def silent(self) -> None:
         """Waits until neither end's counters have moved for 300 ms: the kernel's own first frames are over."""
@@ -302,15 +354,15 @@ class Answerer(threading.Thread):
         with netns.enter(pair.b):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self._answer = answer
-        self._stop, self._stopped = socket.socketpair()
+        self._halt, self._halted = socket.socketpair()
         self.seen: list[bytes] = []
 
     def run(self) -> None:
         import select
 
         while True:
-            ready, _, _ = select.select([self._socket, self._stopped], [], [])
-            if self._stopped in ready:
+            ready, _, _ = select.select([self._socket, self._halted], [], [])
+            if self._halted in ready:
                 return
             frame, address = self._socket.recvfrom(65_536)
             if address[2] == socket.PACKET_OUTGOING or address[0] != "vb":
@@ -320,9 +372,10 @@ class Answerer(threading.Thread):
                 self._socket.sendto(each, ("vb", 0))
 
     def stop(self) -> None:
-        self._stop.send(b"x")
+        self._halt.send(b"x")
         self.join()
-        self._socket.close()
+        for each in (self._socket, self._halt, self._halted):
+            each.close()
 
 
 @pytest.fixture
