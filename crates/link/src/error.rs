@@ -3,6 +3,8 @@
 use std::io;
 use std::net::IpAddr;
 
+use irl_wire::Mac;
+
 /// An error of this crate.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
@@ -70,6 +72,15 @@ pub enum LinkError {
     /// What was asked for contradicts itself or the state of the machine.
     #[error("{0}")]
     Config(String),
+
+    /// An address that we were to use belongs to somebody else on the link.
+    #[error("the address {address} is in use by {mac} on this link: choose another source address")]
+    AddressConflict {
+        /// The address.
+        address: IpAddr,
+        /// Who has it.
+        mac: Mac,
+    },
 
     /// A next hop did not answer ARP or neighbour discovery.
     #[error(

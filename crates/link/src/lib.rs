@@ -1,17 +1,22 @@
 //! Everything that touches the OS: engines, filter, policy point, neighbours.
 //!
 //! Frames leave through a [`Gate`], which lets the [`Policy`] judge each one on the engine's own copy; answers arrive
-//! as [`Record`]s that the filter diverted.
+//! as [`Record`]s that the filter diverted. A [`Network`] is an opened interface, or the simulated one of the lab,
+//! and hands both out as [`Worker`]s.
 
 pub mod clock;
 pub mod engine;
 pub mod error;
+#[cfg(target_os = "linux")]
+pub mod netdev;
+pub mod network;
 pub mod null;
 pub mod policy;
 pub mod record;
 
 pub use engine::{Batch, Kicked, Receiver, Sender, Worker};
 pub use error::LinkError;
+pub use network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
 pub use null::NullSender;
 pub use policy::{
     Arena, ClassCounters, DenyFile, Filled, Gate, GateCounters, Missing, Policy, PolicyRefusal, PolicySettings, Rate,
