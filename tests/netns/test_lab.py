@@ -8,8 +8,9 @@ import sys
 import urllib.request
 from pathlib import Path
 
-import irlstack as irl
 import pytest
+
+import irlstack as irl
 from irlstack.lab import Lab, LabConfig, commands, netns, registry
 
 KILLED_INSIDE = """

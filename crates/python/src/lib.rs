@@ -5,6 +5,11 @@
 
 #![deny(unsafe_code)]
 
+mod arrow;
+mod errors;
+mod plan;
+mod prefix;
+
 use pyo3::pymodule;
 
 /// The extension module `irlstack._core`.
@@ -12,8 +17,17 @@ use pyo3::pymodule;
 mod _core {
     use pyo3::prelude::*;
 
+    #[pymodule_export]
+    use crate::arrow::PyBatch;
+    #[pymodule_export]
+    use crate::plan::{PyPlan, PyTargets};
+    #[pymodule_export]
+    use crate::prefix::PyPrefixSet;
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
+        // Records of Rust's `log` go to Python's loggers of the same names.
+        pyo3_log::try_init().ok();
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -1,0 +1,557 @@
+//! `irlstack.Plan` and the targets of one, in order.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use arrow_array::{ArrayRef, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
+use irl_targets::{CompiledPlan, Family, Plan, PortSet, SecretKey, Target, TargetList};
+use pyo3::prelude::*;
+use pyo3::types::{PyCapsule, PyDict, PyTuple};
+
+use crate::arrow::{PyBatch, stream};
+use crate::errors::{Error, Result};
+use crate::prefix::{family_name, texts};
+
+/// Rows of a batch of targets.
+const BATCH_ROWS: usize = 65_536;
+
+/// Everything that fixes a run on any machine: targets, order, probe, sources, key. A value, and a TOML file.
+///
+/// >>> import irlstack as irl
+/// >>> plan = irl.Plan("10.0.0.0/8", ports="80,443", seed=1, shards=2)
+/// >>> plan.total
+/// 33554432
+/// >>> batch = next(iter(plan.targets(count=3, shard=1)))
+/// >>> batch.column_names
+/// ['position', 'address', 'port']
+///
+/// Without targets, `allowlist` and `target_list` the plan is for all of IPv4. Special-purpose space (IANA's registries) is cut
+/// out of a wider prefix and kept where a prefix lies inside it.
+///
+/// Args:
+///     targets: prefixes, addresses, ranges; text or `ipaddress` objects, all of one family.
+///     ports: "80,443,8000-8010", a number, or a list of numbers; None for probes without ports.
+///     target_list: a file of addresses or address:port lines instead of prefixes, or such lines as bytes.
+///     allowlist, blocklist: files of prefixes to probe, and never to probe.
+///     seed: fixes the order; random when None.
+///     secret: 16 bytes, the key of the cookie; random when None.
+///     probe: the name of a probe, with `probe_args`.
+///     source_ip: addresses the probes come from; source_port: "61000-65535", the default.
+///     ttl: time to live or hop limit.
+///     probes: probes a target.
+///     rate: probes a second, 0 = as fast as our own loss allows; max_targets: over all shards.
+///     shards: shard i of n has the positions congruent to i modulo n.
+///     contact: whom to write to about the measurement.
+///
+/// Raises:
+///     ConfigError: whatever is wrong with one of them.
+///     OSError: a file cannot be read.
+#[pyclass(frozen, eq, module = "irlstack", name = "Plan")]
+pub(crate) struct PyPlan {
+    pub(crate) plan: Plan,
+    /// A list that cannot be read again (standard input).
+    list: Option<TargetList>,
+    compiled: OnceLock<CompiledPlan>,
+}
+
+impl PartialEq for PyPlan {
+    fn eq(&self, other: &Self) -> bool {
+        // By its text: where a plan was loaded from is no part of it.
+        self.plan.to_toml() == other.plan.to_toml()
+    }
+}
+
+/// Ports as users write them.
+#[derive(FromPyObject)]
+pub(crate) enum PortsLike {
+    One(i64),
+    Text(String),
+    Many(Vec<i64>),
+}
+
+impl PortsLike {
+    pub(crate) fn parse(self) -> Result<PortSet> {
+        let text = match self {
+            Self::One(port) => port.to_string(),
+            Self::Text(text) => text,
+            Self::Many(ports) => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
+        };
+        Ok(PortSet::parse(&text)?)
+    }
+}
+
+/// A number that has to fit the plan's field.
+fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Result<Option<T>> {
+    value
+        .map(|value| {
+            T::try_from(value).map_err(|_| {
+                Error::config(format!("{name} = {value} cannot be: it is a whole number up to {}.", T::HIGHEST))
+            })
+        })
+        .transpose()
+}
+
+trait Bounded {
+    const HIGHEST: u64;
+}
+
+macro_rules! bounded {
+    ($($type:ty),*) => {$(
+        impl Bounded for $type {
+            const HIGHEST: u64 = <$type>::MAX as u64;
+        }
+    )*};
+}
+
+bounded!(u8, u16, u32, u64);
+
+fn secret_key(bytes: Vec<u8>) -> Result<SecretKey> {
+    let length = bytes.len();
+    let bytes = bytes.try_into().map_err(|_| Error::config(format!("A secret has 16 bytes, not {length}.")))?;
+    Ok(SecretKey::from_bytes(bytes))
+}
+
+#[derive(FromPyObject)]
+enum ListLike {
+    Lines(Vec<u8>),
+    Path(PathBuf),
+}
+
+/// Whether a set of ports is that of a probe without ports.
+pub(crate) fn has_ports(ports: &PortSet) -> bool {
+    *ports != PortSet::none()
+}
+
+impl PyPlan {
+    fn from_plan(plan: Plan) -> Self {
+        Self { plan, list: None, compiled: OnceLock::new() }
+    }
+
+    /// The plan with its files read, which happens once.
+    pub(crate) fn compiled(&self, py: Python<'_>, shard: u32) -> Result<CompiledPlan> {
+        if let Some(compiled) = self.compiled.get() {
+            return Ok(compiled.shard(shard)?);
+        }
+        let compiled = py.detach(|| match &self.list {
+            Some(list) => self.plan.compile_with(list.clone(), shard),
+            None => self.plan.compile(shard),
+        })?;
+        Ok(self.compiled.get_or_init(|| compiled).shard(shard)?)
+    }
+}
+
+#[pymethods]
+impl PyPlan {
+    #[new]
+    #[pyo3(signature = (*targets, ports=None, target_list=None, allowlist=Vec::new(), blocklist=Vec::new(), seed=None,
+        secret=None, probe="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Vec::new(), source_port=None, ttl=None,
+        probes=None, rate=None, max_targets=None, shards=None, contact=None))]
+    #[allow(clippy::too_many_arguments)]
+    fn new(
+        targets: &Bound<'_, PyTuple>,
+        ports: Option<PortsLike>,
+        target_list: Option<ListLike>,
+        allowlist: Vec<PathBuf>,
+        blocklist: Vec<PathBuf>,
+        seed: Option<i128>,
+        secret: Option<Vec<u8>>,
+        probe: &str,
+        probe_args: BTreeMap<String, String>,
+        source_ip: Vec<IpAddr>,
+        source_port: Option<&str>,
+        ttl: Option<i128>,
+        probes: Option<i128>,
+        rate: Option<i128>,
+        max_targets: Option<i128>,
+        shards: Option<i128>,
+        contact: Option<String>,
+    ) -> Result<Self> {
+        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip).probe(probe, probe_args);
+        for path in allowlist {
+            builder = builder.allowlist(path);
+        }
+        for path in blocklist {
+            builder = builder.blocklist(path);
+        }
+        macro_rules! set {
+            ($($name:ident = $value:expr),* $(,)?) => {$(
+                if let Some(value) = $value {
+                    builder = builder.$name(value);
+                }
+            )*};
+        }
+        set! {
+            ports = ports.map(PortsLike::parse).transpose()?,
+            seed = bounded("seed", seed)?,
+            secret = secret.map(secret_key).transpose()?,
+            source_ports = source_port.map(str::parse).transpose()?,
+            ttl = bounded("ttl", ttl)?,
+            probes = bounded("probes", probes)?,
+            rate = bounded("rate", rate)?,
+            max_targets = bounded("max_targets", max_targets)?,
+            shards = bounded("shards", shards)?,
+            contact = contact,
+        }
+        let (list, keep) = match target_list {
+            None => (None, false),
+            Some(ListLike::Path(path)) => (Some(TargetList::from_file(path)?), false),
+            Some(ListLike::Lines(lines)) => (Some(TargetList::from_reader("-", lines.as_slice())?), true),
+        };
+        if let Some(list) = &list {
+            builder = builder.list(list);
+        }
+        let plan = builder.build()?;
+        Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new() })
+    }
+
+    /// Reads a plan file; the files it names are looked for at their path and beside the plan file.
+    ///
+    /// Raises:
+    ///     ConfigError: the file is no plan, or one of another version.
+    ///     OSError: it cannot be read.
+    #[staticmethod]
+    fn load(path: PathBuf) -> Result<Self> {
+        Ok(Self::from_plan(Plan::load(path)?))
+    }
+
+    /// Reads the TOML form.
+    #[staticmethod]
+    fn from_toml(text: &str) -> Result<Self> {
+        Ok(Self::from_plan(Plan::from_toml(text)?))
+    }
+
+    /// Writes a plan file, readable by its owner only: it holds the secret key.
+    ///
+    /// Raises:
+    ///     ConfigError: the targets came from standard input, which cannot be read again.
+    ///     OSError: it cannot be written.
+    fn save(&self, path: PathBuf) -> Result<()> {
+        if self.list.is_some() {
+            return Err(Error::config(
+                "These targets were read from standard input; save them as a file and name that.",
+            ));
+        }
+        Ok(self.plan.save(path)?)
+    }
+
+    /// The TOML form. It holds the secret key.
+    fn to_toml(&self) -> String {
+        self.plan.to_toml()
+    }
+
+    /// SHA-256, in hexadecimal, over everything that decides which frames a run sends and in what order.
+    fn fingerprint(&self) -> Result<String> {
+        Ok(self.plan.fingerprint()?)
+    }
+
+    /// "ipv4" or "ipv6".
+    #[getter]
+    fn family(&self) -> &'static str {
+        family_name(self.plan.family)
+    }
+
+    /// The target ports as text, "80,443,8000-8010"; None for a probe without ports.
+    #[getter]
+    fn ports(&self) -> Option<String> {
+        has_ports(&self.plan.ports).then(|| self.plan.ports.to_string())
+    }
+
+    /// What fixes the order.
+    #[getter]
+    fn seed(&self) -> u64 {
+        self.plan.seed
+    }
+
+    /// The probe's name.
+    #[getter]
+    fn probe(&self) -> &str {
+        &self.plan.probe.name
+    }
+
+    /// The probe's arguments.
+    #[getter]
+    fn probe_args(&self) -> BTreeMap<String, String> {
+        self.plan.probe.args.clone()
+    }
+
+    /// Into how many shards the plan is cut.
+    #[getter]
+    fn shards(&self) -> u32 {
+        self.plan.shards
+    }
+
+    /// Probes a target.
+    #[getter]
+    fn probes(&self) -> u16 {
+        self.plan.probes
+    }
+
+    /// Probes a second; 0 = as fast as our own loss allows; None = the default.
+    #[getter]
+    fn rate(&self) -> Option<u64> {
+        self.plan.rate
+    }
+
+    /// Whom to write to about the measurement.
+    #[getter]
+    fn contact(&self) -> Option<&str> {
+        self.plan.contact.as_deref()
+    }
+
+    /// The addresses that probes come from; empty = the machine's own, by its route.
+    #[getter]
+    fn source_ip(&self) -> Vec<IpAddr> {
+        self.plan.sources.clone()
+    }
+
+    /// The files of prefixes never to probe.
+    #[getter]
+    fn blocklist(&self) -> Vec<PathBuf> {
+        self.plan.blocklist.iter().map(|file| file.path.clone()).collect()
+    }
+
+    /// How many targets all shards have together. Reads the plan's files.
+    #[getter]
+    fn total(&self, py: Python<'_>) -> Result<u64> {
+        Ok(self.compiled(py, 0)?.total())
+    }
+
+    /// How the addresses asked for became the targets: a dict of "asked", "special" (cut as special-purpose space),
+    /// "denied" (cut by the blocklists), "duplicates" (of a list), "kept".
+    fn counts<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        let counts = self.compiled(py, 0)?.targets().counts();
+        let dict = PyDict::new(py);
+        dict.set_item("asked", counts.asked)?;
+        dict.set_item("special", counts.special)?;
+        dict.set_item("denied", counts.denied)?;
+        dict.set_item("duplicates", counts.duplicates)?;
+        dict.set_item("kept", counts.kept)?;
+        Ok(dict)
+    }
+
+    /// The targets of a shard in the order they are probed: an iterable of batches, and an Arrow stream.
+    ///
+    /// Columns: position (uint64, in the shard), address (uint32, or 16 bytes of IPv6), port (uint16).
+    ///
+    /// Args:
+    ///     first: the position to start at.
+    ///     count: at most so many; None = to the end of the shard.
+    ///     shard: which shard.
+    ///
+    /// Raises:
+    ///     ConfigError: there is no such shard, no target, or a file changed since the plan was made.
+    #[pyo3(signature = (first=0, count=None, shard=0))]
+    fn targets(&self, py: Python<'_>, first: u64, count: Option<u64>, shard: u32) -> Result<PyTargets> {
+        let plan = self.compiled(py, shard)?;
+        let first = first.min(plan.len());
+        let end = count.map_or(plan.len(), |count| first.saturating_add(count).min(plan.len()));
+        Ok(PyTargets { plan, family: self.plan.family, has_ports: has_ports(&self.plan.ports), first, end })
+    }
+
+    /// Shard and position of a target; None when the plan does not probe it.
+    ///
+    /// Args:
+    ///     target: "192.0.2.7:80", "[2001:db8::7]:80", or an address alone where the probe has no port.
+    #[pyo3(signature = (target))]
+    fn find(&self, py: Python<'_>, target: &str) -> Result<Option<(u32, u64)>> {
+        let (family, target) = irl_targets::parse_target(target)?;
+        if family != self.plan.family {
+            return Ok(None);
+        }
+        Ok(self.compiled(py, 0)?.shard_and_position_of(target))
+    }
+
+    fn __repr__(&self) -> Result<String> {
+        let plan = &self.plan;
+        let what = match &plan.list {
+            Some(list) => list.path.display().to_string(),
+            None => {
+                let mut items = plan.targets.iter().take(3).cloned().collect::<Vec<_>>();
+                items.extend(plan.allowlist.iter().map(|file| file.path.display().to_string()));
+                items.extend((plan.targets.len() > 3).then(|| format!("... {} in all", plan.targets.len())));
+                items.join(", ")
+            }
+        };
+        let ports = if has_ports(&plan.ports) { format!(", ports {}", plan.ports) } else { String::new() };
+        let name = &plan.fingerprint()?[..12];
+        Ok(format!("<Plan {name}: {what}{ports}, {}, seed {}>", plan.probe.name, plan.seed))
+    }
+
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
+        if slf.get().list.is_some() {
+            return Err(Error::config("A plan whose targets came from standard input cannot be pickled."));
+        }
+        Ok((slf.get_type().getattr("from_toml")?, PyTuple::new(slf.py(), [slf.get().plan.to_toml()])?))
+    }
+}
+
+/// Targets of a plan in order: iterate for batches, or hand it to any Arrow library.
+#[pyclass(frozen, module = "irlstack", name = "Targets")]
+pub(crate) struct PyTargets {
+    plan: CompiledPlan,
+    family: Family,
+    has_ports: bool,
+    first: u64,
+    end: u64,
+}
+
+fn target_schema(family: Family) -> SchemaRef {
+    let address = match family {
+        Family::V4 => DataType::UInt32,
+        Family::V6 => DataType::FixedSizeBinary(16),
+    };
+    Arc::new(Schema::new(vec![
+        Field::new("position", DataType::UInt64, false),
+        Field::new("address", address, false),
+        Field::new("port", DataType::UInt16, false),
+    ]))
+}
+
+/// Makes the batches one after the other.
+struct Batches {
+    plan: CompiledPlan,
+    family: Family,
+    schema: SchemaRef,
+    next: u64,
+    end: u64,
+}
+
+impl Batches {
+    fn fill(&mut self) -> Option<(u64, Vec<(u64, Target)>)> {
+        let rows = usize::try_from(self.end - self.next).unwrap_or(usize::MAX).min(BATCH_ROWS);
+        if rows == 0 {
+            return None;
+        }
+        let first = self.next;
+        let mut targets = vec![(0, Target::default()); rows];
+        let filled = self.plan.fill(first, &mut targets);
+        targets.truncate(filled);
+        self.next = first + filled as u64;
+        Some((first, targets))
+    }
+
+    fn batch(&self, first: u64, targets: &[(u64, Target)]) -> std::result::Result<RecordBatch, ArrowError> {
+        let addresses = targets.iter().map(|(_, target)| target.address);
+        let address: ArrayRef = match self.family {
+            Family::V4 => Arc::new(UInt32Array::from_iter_values(addresses.map(|address| address as u32))),
+            Family::V6 => Arc::new(FixedSizeBinaryArray::try_from_iter(addresses.map(u128::to_be_bytes))?),
+        };
+        let columns: Vec<ArrayRef> = vec![
+            Arc::new(UInt64Array::from_iter_values(first..first + targets.len() as u64)),
+            address,
+            Arc::new(UInt16Array::from_iter_values(targets.iter().map(|(_, target)| target.port))),
+        ];
+        RecordBatch::try_new(Arc::clone(&self.schema), columns)
+    }
+}
+
+impl Iterator for Batches {
+    type Item = std::result::Result<RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let (first, targets) = self.fill()?;
+        Some(self.batch(first, &targets))
+    }
+}
+
+impl PyTargets {
+    fn batches(&self) -> Batches {
+        Batches {
+            plan: self.plan.clone(),
+            family: self.family,
+            schema: target_schema(self.family),
+            next: self.first,
+            end: self.end,
+        }
+    }
+}
+
+#[pymethods]
+impl PyTargets {
+    fn __len__(&self) -> usize {
+        usize::try_from(self.end - self.first).unwrap_or(usize::MAX)
+    }
+
+    fn __iter__(&self) -> TargetBatches {
+        TargetBatches(std::sync::Mutex::new(self.batches()))
+    }
+
+    /// The same as lines of text, a chunk of bytes at a time: `192.0.2.7:80`, or the address alone without ports.
+    fn lines(&self) -> TargetLines {
+        TargetLines { batches: std::sync::Mutex::new(self.batches()), has_ports: self.has_ports }
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyCapsule>> {
+        pyo3_arrow::ffi::to_schema_pycapsule(py, target_schema(self.family).as_ref())
+            .map_err(|error| Error::Python(error.into()))
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> Result<Bound<'py, PyCapsule>> {
+        let batches = self.batches();
+        stream(py, &Arc::clone(&batches.schema), batches, requested_schema)
+    }
+
+    fn __repr__(&self) -> String {
+        format!("<Targets {} to {} of shard {}>", self.first, self.end, self.plan.shard_number())
+    }
+}
+
+/// Iterator over the batches of `Targets`.
+#[pyclass(frozen, module = "irlstack._core")]
+pub(crate) struct TargetBatches(std::sync::Mutex<Batches>);
+
+#[pymethods]
+impl TargetBatches {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> Result<Option<PyBatch>> {
+        // The lock is poisoned only if filling panicked, and then PyO3 raised that panic already.
+        let batch = py.detach(|| self.0.lock().expect("no panic before").next());
+        match batch {
+            None => Ok(None),
+            Some(batch) => Ok(Some(PyBatch(batch.map_err(|error| Error::config(error.to_string()))?))),
+        }
+    }
+}
+
+/// Iterator over the lines of `Targets`, in chunks.
+#[pyclass(frozen, module = "irlstack._core")]
+pub(crate) struct TargetLines {
+    batches: std::sync::Mutex<Batches>,
+    has_ports: bool,
+}
+
+#[pymethods]
+impl TargetLines {
+    fn __iter__(slf: PyRef<'_, Self>) -> PyRef<'_, Self> {
+        slf
+    }
+
+    fn __next__(&self, py: Python<'_>) -> Option<String> {
+        py.detach(|| {
+            let mut batches = self.batches.lock().expect("no panic before");
+            let (_, targets) = batches.fill()?;
+            let mut text = String::with_capacity(targets.len() * 24);
+            for (_, Target { address, port }) in targets {
+                // Writing to a String cannot fail.
+                let _ = match (batches.family.address(address), self.has_ports || port != 0) {
+                    (address, false) => writeln!(text, "{address}"),
+                    (IpAddr::V4(address), true) => writeln!(text, "{address}:{port}"),
+                    (IpAddr::V6(address), true) => writeln!(text, "[{address}]:{port}"),
+                };
+            }
+            Some(text)
+        })
+    }
+}
