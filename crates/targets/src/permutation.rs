@@ -7,7 +7,17 @@
 /// The version of the order. A plan carries it, because another version would visit other targets.
 pub const VERSION: u32 = 1;
 
-const ROUNDS: usize = 6;
+/// Pairs of rounds by the bits of the low part. Large parts need few: what two positions still share is 2^-12 of their
+/// probability or less. Keyed functions of a handful of values need many before every order is as likely.
+const fn pairs(low_bits: u32) -> usize {
+    match low_bits {
+        0..6 => MOST_PAIRS,
+        6..12 => 3,
+        _ => 2,
+    }
+}
+
+const MOST_PAIRS: usize = 12;
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const FIRST: u64 = 0xbf58_476d_1ce4_e5b9;
 const SECOND: u64 = 0x94d0_49bb_1331_11eb;
@@ -38,7 +48,7 @@ enum Rounds {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Narrow {
     last: u64,
-    keys: [u64; ROUNDS],
+    keys: [u64; 2 * MOST_PAIRS],
     /// Bits of the low part, 1..=32.
     low_bits: u32,
     /// How many high parts, 1..=2^32.
@@ -49,7 +59,7 @@ pub(crate) struct Narrow {
 #[derive(Clone, Copy, Debug)]
 struct Wide {
     size: u128,
-    keys: [u64; ROUNDS],
+    keys: [u64; 2 * pairs(64)],
     /// Bits of the low part, 33..=64.
     low_bits: u32,
     /// How many high parts, up to 2^64.
@@ -70,6 +80,7 @@ impl Permutation {
         let rounds = if bits <= 64 {
             Rounds::Narrow(Narrow { last: (size - 1) as u64, keys, low_bits, highs: highs as u64 })
         } else {
+            let keys = std::array::from_fn(|round| keys[round]);
             Rounds::Wide(Wide { size, keys, low_bits, highs })
         };
         Self { size, seed, rounds }
@@ -149,47 +160,80 @@ impl Iterator for Walk<'_> {
 }
 
 impl Narrow {
-    /// `position` must not exceed `last`, which callers check once a batch.
-    #[inline(always)]
-    pub(crate) fn index(&self, position: u64) -> u64 {
-        let mut value = self.forward(position);
-        while value > self.last {
-            value = self.forward(value);
+    fn index(&self, position: u64) -> u64 {
+        let mut one = [0];
+        self.fill(position, 1, &mut one);
+        one[0]
+    }
+
+    /// Writes the indices at `first`, `first + step`, ...; all these positions must exist.
+    #[inline]
+    pub(crate) fn fill(&self, first: u64, step: u64, out: &mut [u64]) {
+        match self.low_bits {
+            0..6 => self.fill_with::<{ pairs(0) }>(first, step, out),
+            6..12 => self.fill_with::<{ pairs(6) }>(first, step, out),
+            _ => self.fill_with::<{ pairs(12) }>(first, step, out),
         }
-        value
     }
 
     #[inline(always)]
+    fn fill_with<const PAIRS: usize>(&self, first: u64, step: u64, out: &mut [u64]) {
+        let mut position = first;
+        let mut highest = 0;
+        for index in out.iter_mut() {
+            *index = self.forward::<PAIRS>(position);
+            highest = highest.max(*index);
+            position = position.wrapping_add(step);
+        }
+        // Few values fall outside, so one look at the batch costs less than a branch for each.
+        if highest > self.last {
+            for index in out {
+                while *index > self.last {
+                    *index = self.forward::<PAIRS>(*index);
+                }
+            }
+        }
+    }
+
     fn position(&self, index: u64) -> u64 {
-        let mut value = self.backward(index);
+        match self.low_bits {
+            0..6 => self.position_with::<{ pairs(0) }>(index),
+            6..12 => self.position_with::<{ pairs(6) }>(index),
+            _ => self.position_with::<{ pairs(12) }>(index),
+        }
+    }
+
+    #[inline(always)]
+    fn position_with<const PAIRS: usize>(&self, index: u64) -> u64 {
+        let mut value = self.backward::<PAIRS>(index);
         while value > self.last {
-            value = self.backward(value);
+            value = self.backward::<PAIRS>(value);
         }
         value
     }
 
     #[inline(always)]
-    fn forward(&self, value: u64) -> u64 {
+    fn forward<const PAIRS: usize>(&self, value: u64) -> u64 {
         let shift = 64 - self.low_bits;
         let mut high = value >> self.low_bits;
         let mut low = value & ((1 << self.low_bits) - 1);
-        for pair in self.keys.chunks_exact(2) {
-            let sum = high + scale(scramble(low, pair[0]), self.highs);
+        for pair in 0..PAIRS {
+            let sum = high + scale(scramble(low, self.keys[2 * pair]), self.highs);
             // The smaller of sum and sum - highs is the one that did not wrap.
             high = sum.min(sum.wrapping_sub(self.highs));
-            low ^= scramble(high, pair[1]) >> shift;
+            low ^= scramble(high, self.keys[2 * pair + 1]) >> shift;
         }
         high << self.low_bits | low
     }
 
     #[inline(always)]
-    fn backward(&self, value: u64) -> u64 {
+    fn backward<const PAIRS: usize>(&self, value: u64) -> u64 {
         let shift = 64 - self.low_bits;
         let mut high = value >> self.low_bits;
         let mut low = value & ((1 << self.low_bits) - 1);
-        for pair in self.keys.chunks_exact(2).rev() {
-            low ^= scramble(high, pair[1]) >> shift;
-            let difference = high.wrapping_sub(scale(scramble(low, pair[0]), self.highs));
+        for pair in (0..PAIRS).rev() {
+            low ^= scramble(high, self.keys[2 * pair + 1]) >> shift;
+            let difference = high.wrapping_sub(scale(scramble(low, self.keys[2 * pair]), self.highs));
             high = difference.min(difference.wrapping_add(self.highs));
         }
         high << self.low_bits | low
@@ -270,7 +314,7 @@ fn scale_wide(part: u64, key: u64, bound: u128) -> u128 {
     (upper * bound + ((lower * bound) >> 64)) >> 64
 }
 
-fn round_keys(size: u128, seed: u64) -> [u64; ROUNDS] {
+fn round_keys(size: u128, seed: u64) -> [u64; 2 * MOST_PAIRS] {
     let mut state = mix(seed.wrapping_add(GOLDEN));
     state = mix((state ^ size as u64).wrapping_add(GOLDEN));
     state = mix((state ^ (size >> 64) as u64).wrapping_add(GOLDEN));

@@ -138,10 +138,8 @@ impl CompiledPlan {
         let mut indices = [0; BATCH];
         for batch in out.chunks_mut(BATCH) {
             let indices = &mut indices[..batch.len()];
-            for index in indices.iter_mut() {
-                *index = narrow.index(position);
-                position = position.wrapping_add(step);
-            }
+            narrow.fill(position, step, indices);
+            position = position.wrapping_add(step.wrapping_mul(indices.len() as u64));
             self.inner.set.resolve(indices, batch);
         }
         count
