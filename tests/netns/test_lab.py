@@ -68,7 +68,13 @@ def test_links_have_two_queues_and_offloads_that_would_fake_checksums_are_off(la
     features = lab.run(["ethtool", "-k", "va"]).stdout
     assert "tx-checksumming: off" in features
     assert "generic-receive-offload: on" in features
-    assert lab.run(["cat", "/sys/class/net/vb/threaded"], role="net").stdout == "1\n"
+
+
+def test_threads_receive_at_the_gateway_when_asked_for(lab: Lab) -> None:
+    threaded = ["cat", "/sys/class/net/vb/threaded"]
+    assert lab.run(threaded, role="net").stdout == "0\n"
+    with Lab(threaded=True) as other:
+        assert other.run(threaded, role="net").stdout == "1\n"
 
 
 def test_the_registry_names_namespace_keeper_and_seed(lab: Lab) -> None:

@@ -22,8 +22,7 @@ class Lab:
     Args:
         name: unique on this machine; random unless given.
         seed: the World's.
-        impairment: puts a relay on the link that loses, delays, reorders or repeats frames.
-        xdp, user, nginx: ranges, see `LabConfig`.
+        **options: ranges, an impairment of the link, threads: see `LabConfig`.
     """
 
     def __init__(self, name: str | None = None, *, seed: int = 1, **options: Any) -> None:

@@ -42,7 +42,8 @@ class Keeper:
         names = {role: each.name for role, each in registration.namespaces.items()}
         for responder in responders.start(config, names):
             self._held.callback(responder.close)
-        topology.thread_napi(names["net"], "vb")
+        if config.threaded:
+            topology.thread_napi(names["net"], "vb")
         self._nginx = Nginx(names["servers"], registration.folder / "nginx")
         self._held.callback(self._nginx.stop)
         registration.state = "ready"
