@@ -10,8 +10,8 @@ use crate::error::Origin;
 use crate::family::Family;
 use crate::prefix::{PrefixSet, parse_range};
 
-/// The registries' own "last updated" date that the snapshot reflects.
-pub const SNAPSHOT_DATE: &str = "2025-10-09";
+/// A day on which the registries held exactly the rows of the snapshot.
+pub const SNAPSHOT_DATE: &str = "2026-07-18";
 
 const IPV4: &str = include_str!("../data/iana-ipv4-special-registry.csv");
 const IPV6: &str = include_str!("../data/iana-ipv6-special-registry.csv");

