@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from irlstack.lab.fixtures import lab, need_root  # noqa: F401 - fixtures, for the tests below this folder
 
 IRLSTACK = [sys.executable, "-m", "irlstack"]

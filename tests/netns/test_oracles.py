@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from irlstack.lab import netns
-
 from tests.netns.conftest import CLIENT, GATEWAY, Answerer, HostTraffic, Pair, sh
 from tests.netns.frames import Syn, checksum, honest, is_syn
 
