@@ -5,8 +5,9 @@
 256
 """
 
-from irlstack._core import Batch, Plan, PrefixSet, Targets, __version__
+from irlstack._core import Batch, Plan, PrefixSet, Probe, Targets, __version__
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
+from irlstack.policy import Policy
 
 __all__ = [
     "Batch",
@@ -14,9 +15,11 @@ __all__ = [
     "EngineError",
     "IrlError",
     "Plan",
+    "Policy",
     "PolicyError",
     "PrefixSet",
     "PrivilegeError",
+    "Probe",
     "Targets",
     "__version__",
 ]

@@ -1,6 +1,7 @@
 //! The one place where errors of the crates below become Python exceptions.
 
 use irl_targets::TargetsError;
+use irl_wire::ProbeError;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 
@@ -14,6 +15,8 @@ pyo3::import_exception!(irlstack.errors, PrivilegeError);
 pub(crate) enum Error {
     /// Targets, plans and their files.
     Targets(TargetsError),
+    /// Probes.
+    Probe(ProbeError),
     /// What was asked for makes no sense.
     Config(String),
     /// Raised by Python itself: Ctrl-C, a wrong type.
@@ -46,6 +49,7 @@ impl From<Error> for PyErr {
             // These begin with the name of a field.
             Error::Targets(error @ TargetsError::Value { .. }) => ConfigError::new_err(format!("{error}.")),
             Error::Targets(error) => ConfigError::new_err(sentence(&error.to_string())),
+            Error::Probe(error) => ConfigError::new_err(sentence(&error.to_string())),
             Error::Config(message) => ConfigError::new_err(message),
             Error::Python(error) => error,
         }
@@ -72,5 +76,6 @@ macro_rules! from {
 
 from! {
     TargetsError => Targets,
+    ProbeError => Probe,
     PyErr => Python,
 }

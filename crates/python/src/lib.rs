@@ -9,6 +9,7 @@ mod arrow;
 mod errors;
 mod plan;
 mod prefix;
+mod probe;
 
 use pyo3::pymodule;
 
@@ -23,6 +24,9 @@ mod _core {
     use crate::plan::{PyPlan, PyTargets};
     #[pymodule_export]
     use crate::prefix::PyPrefixSet;
+
+    #[pymodule_export]
+    use crate::probe::PyProbe;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

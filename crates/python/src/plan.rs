@@ -9,12 +9,14 @@ use std::sync::{Arc, OnceLock};
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, RecordBatch, UInt16Array, UInt32Array, UInt64Array};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use irl_targets::{CompiledPlan, Family, Plan, PortSet, SecretKey, Target, TargetList};
+use irl_wire::Mac;
 use pyo3::prelude::*;
-use pyo3::types::{PyCapsule, PyDict, PyTuple};
+use pyo3::types::{PyBytes, PyCapsule, PyDict, PyTuple};
 
 use crate::arrow::{PyBatch, stream};
 use crate::errors::{Error, Result};
 use crate::prefix::{family_name, texts};
+use crate::probe;
 
 /// Rows of a batch of targets.
 const BATCH_ROWS: usize = 65_536;
@@ -121,6 +123,19 @@ enum ListLike {
     Path(PathBuf),
 }
 
+/// A probe either has target ports or it has none.
+fn check_ports(plan: &Plan) -> Result<()> {
+    let needs = probe::of(plan)?.needs_port();
+    let name = &plan.probe.name;
+    match (needs, has_ports(&plan.ports) || plan.list.is_some()) {
+        (true, false) => {
+            Err(Error::config(format!("The probe {name} needs target ports: ports=80, or --target-ports 80.")))
+        }
+        (false, true) if has_ports(&plan.ports) => Err(Error::config(format!("The probe {name} has no target ports."))),
+        _ => Ok(()),
+    }
+}
+
 /// Whether a set of ports is that of a probe without ports.
 pub(crate) fn has_ports(ports: &PortSet) -> bool {
     *ports != PortSet::none()
@@ -205,6 +220,7 @@ impl PyPlan {
             builder = builder.list(list);
         }
         let plan = builder.build()?;
+        check_ports(&plan)?;
         Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new() })
     }
 
@@ -350,6 +366,32 @@ impl PyPlan {
         let first = first.min(plan.len());
         let end = count.map_or(plan.len(), |count| first.saturating_add(count).min(plan.len()));
         Ok(PyTargets { plan, family: self.plan.family, has_ports: has_ports(&self.plan.ports), first, end })
+    }
+
+    /// The bytes of a probe's frame, Ethernet header included, without the frame check sequence.
+    #[getter]
+    fn frame_len(&self) -> Result<usize> {
+        Ok(probe::preview(&self.plan)?.frame_len())
+    }
+
+    /// The first frames of a shard as they would be sent: at time 0, and between MACs of zeros.
+    ///
+    /// Without `source_ip` they come from a documentation address, since the route will decide.
+    #[pyo3(signature = (count=10, shard=0))]
+    fn frames<'py>(&self, py: Python<'py>, count: u64, shard: u32) -> Result<Vec<Bound<'py, PyBytes>>> {
+        let builder = probe::preview(&self.plan)?;
+        let compiled = self.compiled(py, shard)?;
+        let (count, probes) = (count.min(1_000), u64::from(self.plan.probes));
+        let mut slot = vec![0; builder.frame_len()];
+        let mut frames = Vec::new();
+        for nth in 0..count {
+            let Some((_, target)) = compiled.target(nth / probes) else { break };
+            // The remainder is below the number of probes, which has 16 bits.
+            let number = (nth % probes) as u16;
+            let length = builder.build(&mut slot, Mac([0; 6]), target.address, target.port, number, 0);
+            frames.push(PyBytes::new(py, &slot[..length]));
+        }
+        Ok(frames)
     }
 
     /// Shard and position of a target; None when the plan does not probe it.

@@ -1,9 +1,62 @@
-"""The command line `irlstack`."""
+"""The command line `irlstack`: data on stdout, words on stderr, and an exit code that means something."""
 
+import contextlib
+import os
 import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+import irlstack as irl
+from irlstack.cli import console
+from irlstack.cli.options import STANDARD_STREAM
+from irlstack.cli.plan import plan, when
+from irlstack.cli.status import ExitStatus
+
+app = App(
+    name="irlstack",
+    help="Internet measurement from one host: stateless scans, checked against a synthetic Internet.",
+    version=irl.__version__,
+    help_format="plaintext",
+    default_parameter=Parameter(negative=(), show_default=False),
+    print_error=False,
+    exit_on_error=False,
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+app.command(plan)
+app.command(when)
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    sys.stdout.write("irlstack\n")
-    return 0
+    try:
+        given = sys.argv[1:] if arguments is None else arguments
+        status = app([STANDARD_STREAM if each == "-" else each for each in given])
+        with contextlib.suppress(BrokenPipeError):
+            sys.stdout.flush()
+    except CycloptsError as error:
+        console.complain(" ".join(str(error).split()))
+        return ExitStatus.USAGE
+    except irl.PolicyError as error:
+        console.complain(f"refused: {error}")
+        return ExitStatus.REFUSED
+    except (irl.PrivilegeError, irl.EngineError) as error:
+        console.complain(str(error))
+        return ExitStatus.UNAVAILABLE
+    except irl.ConfigError as error:
+        console.complain(str(error))
+        return ExitStatus.USAGE
+    except irl.IrlError as error:
+        console.complain(str(error))
+        return ExitStatus.FAILED
+    except BrokenPipeError:
+        # The reader has seen enough; what is still buffered must not complain when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.DONE
+    except OSError as error:
+        console.complain(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
+        return ExitStatus.USAGE
+    except KeyboardInterrupt:
+        return ExitStatus.INTERRUPTED
+    return int(status or ExitStatus.DONE)

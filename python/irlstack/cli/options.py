@@ -1,0 +1,186 @@
+"""The options that say what is probed and in what order, shared by `plan` and `scan`, with ZMap's names."""
+
+import math
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Group, Parameter
+
+import irlstack as irl
+from irlstack.cli import quantity
+from irlstack.errors import ConfigError
+
+STANDARD_STREAM = "stdio:"
+"""What `-` becomes before the options are parsed: the parser takes a bare hyphen for an option without a name."""
+
+TARGETS = Group("What is probed", sort_key=1)
+ORDER = Group("In what order", sort_key=2)
+SENDING = Group("How it is sent", sort_key=3)
+POLICY = Group("Permission", sort_key=5)
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class PlanOptions:
+    """What fixes a run."""
+
+    target_ports: Annotated[str | None, Parameter(alias="-p", group=TARGETS)] = None
+    """Ports of each address: 80, 80,443, 8000-8010 or *."""
+    probe_module: Annotated[str, Parameter(alias="-M", group=TARGETS)] = "tcp_synscan"
+    """tcp_synscan (the default), icmp_echoscan or udp."""
+    probe_args: Annotated[str | None, Parameter(group=TARGETS)] = None
+    """layout=smallest for tcp_synscan; text:TEXT, hex:DIGITS or file:PATH for udp. TEXT takes \\r \\n \\t \\xNN."""
+    blocklist_file: Annotated[tuple[Path, ...], Parameter(alias="-b", group=TARGETS)] = ()
+    """Prefixes never to probe, one a line. May be given again."""
+    allowlist_file: Annotated[tuple[Path, ...], Parameter(alias="-w", group=TARGETS)] = ()
+    """Prefixes to probe, one a line. May be given again."""
+    list_of_ips_file: Annotated[Path | None, Parameter(alias="-I", group=TARGETS)] = None
+    """Addresses or ADDRESS:PORT lines to probe, instead of prefixes."""
+    plan: Annotated[Path | None, Parameter(group=TARGETS)] = None
+    """Take all of this from a plan file."""
+
+    seed: Annotated[int | None, Parameter(alias="-e", group=ORDER)] = None
+    """Fixes the order; random when not given."""
+    max_targets: Annotated[str | None, Parameter(alias="-n", group=ORDER)] = None
+    """At most so many targets, or a share such as 1%, over all shards."""
+    shards: Annotated[int | None, Parameter(group=ORDER)] = None
+    """Into how many shards the run is cut."""
+    probes: Annotated[int | None, Parameter(alias="-P", group=ORDER)] = None
+    """Probes a target."""
+
+    rate: Annotated[str | None, Parameter(alias="-r", group=SENDING)] = None
+    """Probes a second, 100k or 1.5M; 0 = as fast as goes without loss of ours. Default 10k."""
+    bandwidth: Annotated[str | None, Parameter(alias="-B", group=SENDING)] = None
+    """Bits a second on the wire, 10M or 1G, instead of a rate."""
+    source_ip: Annotated[tuple[str, ...], Parameter(alias="-S", group=SENDING)] = ()
+    """Source address, by default the interface's own. May be given again."""
+    source_port: Annotated[str | None, Parameter(alias="-s", group=SENDING)] = None
+    """Source port or range. Default 61000-65535."""
+    probe_ttl: Annotated[int | None, Parameter(group=SENDING)] = None
+    """Time to live, or hop limit. Default 255."""
+
+    contact: Annotated[str | None, Parameter(group=POLICY)] = None
+    """Whom a probed network can write to: an e-mail address or URL."""
+
+    def make(self, targets: tuple[str, ...], policy: irl.Policy) -> irl.Plan:
+        """The plan these options and the positional targets describe.
+
+        Raises:
+            ConfigError: whatever does not fit together.
+        """
+        if self.plan is not None:
+            self._refuse_beside_a_plan(targets)
+            return irl.Plan.load(self.plan)
+        if self.rate is not None and self.bandwidth is not None:
+            raise ConfigError("Give a rate or a bandwidth, not both.")
+        probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
+        blocklist = list(self.blocklist_file) or ([policy.blocklist] if policy.blocklist else [])
+        target_list: Path | bytes | None = self.list_of_ips_file
+        if STANDARD_STREAM in targets:
+            if len(targets) > 1 or target_list:
+                raise ConfigError("Targets come from standard input (-) or from elsewhere, not both.")
+            targets, target_list = (), sys.stdin.buffer.read()
+
+        def build(max_targets: int | None, rate: int | None) -> irl.Plan:
+            return irl.Plan(
+                *targets,
+                ports=self.target_ports,
+                target_list=target_list,
+                allowlist=self.allowlist_file,
+                blocklist=blocklist,
+                seed=self.seed,
+                probe=self.probe_module,
+                probe_args=probe.args,
+                source_ip=[address for each in self.source_ip for address in each.split(",")],
+                source_port=self.source_port,
+                ttl=self.probe_ttl,
+                probes=self.probes,
+                rate=rate,
+                max_targets=max_targets,
+                shards=self.shards,
+                contact=self.contact or policy.contact,
+            )
+
+        rate = None if self.rate is None else parse_rate(self.rate)
+        if rate is None and self.bandwidth is None and policy.rate is not None:
+            rate = math.floor(policy.rate)
+        count, share = (None, None) if self.max_targets is None else quantity.parse_share("-n", self.max_targets)
+        plan = build(count, rate)
+        if share is None and self.bandwidth is None:
+            return plan
+        if share is not None:
+            count = max(1, math.ceil(plan.counts()["kept"] * share * len_ports(plan)))
+        if self.bandwidth is not None:
+            rate = max(1, math.floor(quantity.parse_number("-B", self.bandwidth) / bits_on_the_wire(plan.frame_len)))
+        # The key, and the seed unless given, are drawn anew; nothing has been sent or shown that they would contradict.
+        return build(count, rate)
+
+    def _refuse_beside_a_plan(self, targets: tuple[str, ...]) -> None:
+        fresh = PlanOptions()
+        allowed = {"plan", "rate", "contact"}
+        given = [name for name, value in vars(self).items() if name not in allowed and value != getattr(fresh, name)]
+        if targets or given:
+            what = "targets" if targets else "--" + given[0].replace("_", "-")
+            raise ConfigError(f"A plan says what is probed: {what} cannot be given beside --plan.")
+
+
+def len_ports(plan: irl.Plan) -> int:
+    """How many targets an address is."""
+    counts = plan.counts()
+    return max(1, plan.total // counts["kept"]) if counts["kept"] else 1
+
+
+def parse_rate(text: str) -> int:
+    """Whole probes a second."""
+    rate = quantity.parse_number("--rate", text)
+    if rate != int(rate):
+        raise ConfigError(f"A rate of {text} is not possible: give whole probes a second, or 0.")
+    return int(rate)
+
+
+def bits_on_the_wire(frame_len: int) -> int:
+    """What a frame takes of an Ethernet link: at least 60 bytes, check sequence, preamble and gap, as ZMap counts."""
+    return 8 * (max(frame_len, 60) + 4 + 8 + 12)
+
+
+def parse_probe_args(probe: str, text: str | None) -> dict[str, str]:
+    r"""`layout=smallest`, or ZMap's `text:GET /\r\n`, `hex:00ff`, `file:payload.bin`."""
+    if text is None:
+        return {}
+    kind, colon, rest = text.partition(":")
+    if colon and kind == "text":
+        payload = unescape(rest)
+        plain = payload.decode("ascii", "replace").isprintable() and payload.isascii()
+        return {"text": payload.decode()} if plain else {"hex": payload.hex()}
+    if colon and kind == "hex":
+        return {"hex": rest}
+    if colon and kind == "file":
+        return {"hex": Path(rest).read_bytes().hex()}
+    pairs = [part.partition("=") for part in text.split(",")]
+    if not all(equals and name for name, equals, _ in pairs):
+        raise ConfigError(
+            f"--probe-args {text!r} cannot be read; write NAME=VALUE for {probe}, or for udp text:..., hex:... or file:..."
+        )
+    return {name: value for name, _, value in pairs}
+
+
+_ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\"}
+
+
+def unescape(text: str) -> bytes:
+    r"""TEXT of the command line: UTF-8 with \r \n \t \\ and \xNN."""
+    out, position = bytearray(), 0
+    while (at := text.find("\\", position)) >= 0:
+        out += text[position:at].encode()
+        letter, digits = text[at + 1 : at + 2], text[at + 2 : at + 4]
+        if letter in _ESCAPES:
+            out += _ESCAPES[letter]
+            position = at + 2
+        elif letter == "x" and len(digits) == 2 and all(digit in "0123456789abcdefABCDEF" for digit in digits):
+            out.append(int(digits, 16))
+            position = at + 4
+        else:
+            raise ConfigError(f"{text[at : at + 4]!r} is no escape; there are \\r \\n \\t \\\\ and \\xNN.")
+    return bytes(out + text[position:].encode())
