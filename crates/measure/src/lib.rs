@@ -1,1 +1,22 @@
-//! The measurement loops.
+//! The measurement loops: what is sent when, what an answer means, and where rows go.
+//!
+//! A [`Scan`] runs one worker thread per owner on any [`Network`](irl_link::Network): targets in the plan's order,
+//! frames straight into the engine's memory, answers to Arrow batches. Nothing is allocated per frame, and rows that
+//! nobody reads pause the senders.
+#![deny(unsafe_code)]
+
+pub mod error;
+mod judge;
+pub mod map;
+pub mod pacer;
+pub mod rows;
+pub mod scan;
+pub mod schema;
+pub mod stats;
+mod supply;
+mod worker;
+
+pub use error::MeasureError;
+pub use map::AnsweredMap;
+pub use scan::{RowSelection, Scan, ScanConfig, ScanRate};
+pub use stats::Stats;

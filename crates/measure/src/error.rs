@@ -1,0 +1,39 @@
+//! What can end a measurement.
+
+use std::io;
+use std::path::PathBuf;
+
+use irl_link::LinkError;
+use irl_targets::TargetsError;
+use irl_wire::ProbeError;
+
+/// An error of a measurement. What was measured until then is kept.
+#[derive(Debug, thiserror::Error)]
+pub enum MeasureError {
+    /// The network failed.
+    #[error(transparent)]
+    Link(#[from] LinkError),
+    /// The plan cannot be carried out.
+    #[error(transparent)]
+    Plan(#[from] TargetsError),
+    /// The probe cannot be built.
+    #[error(transparent)]
+    Probe(#[from] ProbeError),
+    /// An output cannot be written.
+    #[error("{path} cannot be written: {source}; the rows written before are kept", path = path.display())]
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// What was asked for contradicts itself.
+    #[error("{0}")]
+    Config(String),
+}
+
+impl MeasureError {
+    pub(crate) fn output(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
+        Self::Output { path: path.into(), source: source.into() }
+    }
+}

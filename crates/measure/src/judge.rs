@@ -1,0 +1,237 @@
+//! What an answer means: whose it is, which class, whether it is the first, and whether it becomes a row.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use irl_link::record::{Kind, Record, flags, options};
+use irl_link::{Hop, NextHop};
+use irl_targets::{CompiledPlan, Family, Target};
+use irl_wire::{Cookie, FrameBuilder, Mac, PortRange};
+
+use crate::map::AnsweredMap;
+use crate::rows::{Class, Row, RowBuilder, TcpOptions};
+use crate::scan::RowSelection;
+use crate::stats::WorkerCounters;
+
+/// RSTs that wait for room in the device's queue; no more are owed.
+const RESETS: usize = 65_536;
+
+/// A RST that we owe.
+pub(crate) struct Reset {
+    pub(crate) builder: usize,
+    pub(crate) hop: Mac,
+    pub(crate) target: Target,
+    pub(crate) source_port: u16,
+    pub(crate) seq: u32,
+}
+
+/// What an answer means.
+pub(crate) struct Judge {
+    pub(crate) family: Family,
+    pub(crate) ports: PortRange,
+    pub(crate) probes: u16,
+    pub(crate) plan: CompiledPlan,
+    pub(crate) ours: Vec<u128>,
+    pub(crate) builders: Vec<FrameBuilder>,
+    pub(crate) selection: RowSelection,
+    pub(crate) reset: bool,
+    pub(crate) gateway: Option<Mac>,
+    pub(crate) hops: Arc<dyn NextHop>,
+    pub(crate) rows: RowBuilder,
+    pub(crate) resets: VecDeque<Reset>,
+    pub(crate) utc_minus_mono: i64,
+}
+
+impl Judge {
+    pub(crate) fn judge(&mut self, record: Record<'_>, map: &AnsweredMap, counters: &WorkerCounters, cooling: bool) {
+        if record.flags & flags::FRAGMENT != 0 {
+            return WorkerCounters::add(&counters.fragments, 1);
+        }
+        if record.flags & flags::BAD_CHECKSUM != 0 {
+            return WorkerCounters::add(&counters.invalid, 1);
+        }
+        if record.flags & flags::COOKIE == 0 {
+            return WorkerCounters::add(&counters.not_ours, 1);
+        }
+        let Some((mut row, builder)) = self.row(record) else {
+            return WorkerCounters::add(&counters.invalid, 1);
+        };
+        let target = Target { address: row.saddr, port: row.sport };
+        let Some(slot) = self.plan.slot_of(target) else {
+            return WorkerCounters::add(&counters.not_ours, 1);
+        };
+        row.cooldown = cooling;
+        row.repeat = map.mark(slot);
+        if row.class == Class::SynAck && self.reset {
+            self.owe(builder, &row, target);
+        }
+        if !row.repeat {
+            WorkerCounters::add(&counters.answered, 1);
+        }
+        if row.class.success() {
+            WorkerCounters::add(&counters.successes, 1);
+            if !row.repeat {
+                WorkerCounters::add(&counters.found, 1);
+            }
+        }
+        if cooling {
+            WorkerCounters::add(&counters.cooldown_answers, 1);
+        }
+        if self.selection == RowSelection::All || (row.class.success() && !row.repeat) {
+            WorkerCounters::add(&counters.rows, 1);
+            self.rows.push(row);
+        } else if row.repeat {
+            WorkerCounters::add(&counters.repeats, 1);
+        } else {
+            WorkerCounters::add(&counters.unselected, 1);
+        }
+    }
+
+    fn owe(&mut self, builder: usize, row: &Row, target: Target) {
+        let hop = self.gateway.or_else(|| match self.hops.lookup(target.address) {
+            Hop::Known(mac) => Some(mac),
+            Hop::Pending | Hop::Unreachable => None,
+        });
+        if let Some(hop) = hop
+            && self.resets.len() < RESETS
+        {
+            self.resets.push_back(Reset { builder, hop, target, source_port: row.dport, seq: row.acknum });
+        }
+    }
+
+    /// Reads a record of one of our kinds; `None` when it contradicts itself or the plan.
+    fn row(&self, record: Record<'_>) -> Option<(Row, usize)> {
+        let body = record.body;
+        let mut row = Row { timestamp: self.utc_minus_mono.wrapping_add(record.time_ns as i64), ..Row::default() };
+        match (record.kind, self.family) {
+            (Kind::Tcp4, Family::V4) => {
+                row.saddr = u128::from(u32_at(body, 0)?);
+                row.daddr = u128::from(u32_at(body, 4)?);
+                self.tcp(&mut row, body.get(8..)?, record.time_ns)
+            }
+            (Kind::Tcp6, Family::V6) => {
+                row.saddr = u128_at(body, 0)?;
+                row.daddr = u128_at(body, 16)?;
+                self.tcp(&mut row, body.get(32..)?, record.time_ns)
+            }
+            (Kind::Icmp, _) => self.icmp(&mut row, body, record.time_ns),
+            (Kind::Udp, _) => self.udp(&mut row, body),
+            _ => None,
+        }
+        .map(|builder| (row, builder))
+    }
+
+    /// The part of a TCP record that both families share.
+    fn tcp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<usize> {
+        const RST: u8 = 0x04;
+        const SYN: u8 = 0x02;
+        const ACK: u8 = 0x10;
+        row.sport = u16_at(body, 0)?;
+        row.dport = u16_at(body, 2)?;
+        row.seqnum = u32_at(body, 4)?;
+        row.acknum = u32_at(body, 8)?;
+        row.window = u16_at(body, 12)?;
+        let bits = *body.get(14)?;
+        row.ttl = *body.get(15)?;
+        row.ipid = u16_at(body, 16)?;
+        let tcp = TcpOptions {
+            mss: u16_at(body, 18)?,
+            wscale: *body.get(20)?,
+            bits: *body.get(21)?,
+            ts_val: u32_at(body, 24)?,
+            ts_ecr: u32_at(body, 28)?,
+        };
+        row.tcp = Some(tcp);
+        row.class = match bits {
+            bits if bits & RST != 0 => Class::Rst,
+            bits if bits & (SYN | ACK) == SYN | ACK => Class::SynAck,
+            _ => return None,
+        };
+        let (builder, cookie) = self.builder(row)?;
+        row.probe_num = self.probe(cookie, row.dport)?;
+        if tcp.bits & options::TIMESTAMPS != 0 && tcp.ts_ecr != 0 {
+            row.rtt = self.builders[builder].rtt_from_tsecr(tcp.ts_ecr, received_ns);
+        }
+        Some(builder)
+    }
+
+    fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<usize> {
+        row.saddr = self.plain(u128_at(body, 0)?)?;
+        row.daddr = self.plain(u128_at(body, 16)?)?;
+        let (kind, code) = (*body.get(32)?, *body.get(33)?);
+        row.icmp = Some((kind, code));
+        row.ttl = *body.get(34)?;
+        row.ipid = u16_at(body, 36)?;
+        let (id, sequence) = (u16_at(body, 38)?, u16_at(body, 40)?);
+        let quoted = *body.get(35)?;
+        if quoted == 0 {
+            row.class = Class::EchoReply;
+            row.dport = id;
+            row.seqnum = u32::from(sequence);
+            let (builder, _) = self.builder(row)?;
+            let payload = body.get(64..80)?;
+            row.rtt = self.builders[builder].rtt_from_payload(payload, received_ns);
+            row.probe_num = u16_at(payload, 8).filter(|number| *number < self.probes).unwrap_or(0);
+            return Some(builder);
+        }
+        row.class = Class::Icmp;
+        // The row is about whom we probed, not about the router that answered for it.
+        row.saddr = self.plain(u128_at(body, 48)?)?;
+        row.dport = id;
+        if !matches!(quoted, 1 | 58) {
+            row.sport = sequence;
+            row.seqnum = u32_at(body, 44)?;
+            let (builder, cookie) = self.builder(row)?;
+            row.probe_num = self.probe(cookie, row.dport)?;
+            return Some(builder);
+        }
+        row.seqnum = u32::from(sequence);
+        self.builder(row).map(|(builder, _)| builder)
+    }
+
+    fn udp(&self, row: &mut Row, body: &[u8]) -> Option<usize> {
+        row.class = Class::Udp;
+        row.saddr = self.plain(u128_at(body, 0)?)?;
+        row.daddr = self.plain(u128_at(body, 16)?)?;
+        row.sport = u16_at(body, 32)?;
+        row.dport = u16_at(body, 34)?;
+        row.ttl = *body.get(38)?;
+        row.ipid = u16_at(body, 40)?;
+        let (builder, cookie) = self.builder(row)?;
+        row.probe_num = self.probe(cookie, row.dport)?;
+        Some(builder)
+    }
+
+    /// The builder of the address that was answered, and the cookie it gave the target.
+    fn builder(&self, row: &Row) -> Option<(usize, Cookie)> {
+        let index = match self.ours.as_slice() {
+            [one] => (*one == row.daddr).then_some(0),
+            many => many.iter().position(|ours| *ours == row.daddr),
+        }?;
+        Some((index, self.builders[index].cookie(row.saddr, row.sport)))
+    }
+
+    fn probe(&self, cookie: Cookie, port: u16) -> Option<u16> {
+        self.ports.probe_num(cookie, port).filter(|number| *number < self.probes)
+    }
+
+    /// An address of a family-neutral record: mapped IPv4 for IPv4 plans.
+    fn plain(&self, address: u128) -> Option<u128> {
+        match self.family {
+            Family::V6 => Some(address),
+            Family::V4 => (address >> 32 == 0xffff).then_some(address & 0xffff_ffff),
+        }
+    }
+}
+
+fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
+    bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
+}
+
+fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
+    bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
+}
+
+fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
+    bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(u128::from_be_bytes)
+}

@@ -1,0 +1,350 @@
+//! A scan: its configuration, its start, and the handle that its reader holds.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
+use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock};
+use irl_targets::{CompiledPlan, Family, Plan};
+use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe};
+
+use crate::error::MeasureError;
+use crate::map::AnsweredMap;
+use crate::schema::{self, Column};
+use crate::stats::{Stats, WorkerCounters};
+use crate::worker::{Loop, Shared};
+
+/// How fast to send.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum ScanRate {
+    /// So many probes a second.
+    PerSecond(f64),
+    /// The fastest at which we lose nothing ourselves (`--rate 0`).
+    Search,
+}
+
+/// Which answers become rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum RowSelection {
+    /// Successes, each target once.
+    #[default]
+    Success,
+    /// Every answer.
+    All,
+}
+
+/// Everything that a scan is told.
+#[derive(Clone, Debug)]
+pub struct ScanConfig {
+    /// What to probe, and how.
+    pub plan: Plan,
+    /// The shard of it.
+    pub compiled: CompiledPlan,
+    /// What may leave.
+    pub policy: Arc<Policy>,
+    /// Our addresses, of the plan's family.
+    pub sources: Vec<IpAddr>,
+    /// How fast.
+    pub rate: ScanRate,
+    /// Worker threads, each an owner.
+    pub workers: u16,
+    /// How long to listen after the last probe.
+    pub cooldown: Duration,
+    /// Stop sending after so long.
+    pub max_runtime: Option<Duration>,
+    /// Stop sending after so many targets were found.
+    pub max_results: Option<u64>,
+    /// Whether each valid SYN-ACK is answered with a RST of ours.
+    pub reset: bool,
+    /// Which answers become rows.
+    pub rows: RowSelection,
+    /// The columns.
+    pub columns: Vec<Column>,
+    /// Bytes for the answered map.
+    pub max_memory: u64,
+    /// Batches that may wait for the reader before the senders pause.
+    pub queue: usize,
+}
+
+impl ScanConfig {
+    /// The defaults for a plan: ZMap's cooldown of 8 s, RSTs, default columns, one worker.
+    pub fn new(plan: Plan, compiled: CompiledPlan, policy: Arc<Policy>, sources: Vec<IpAddr>, rate: ScanRate) -> Self {
+        Self {
+            plan,
+            compiled,
+            policy,
+            sources,
+            rate,
+            workers: 1,
+            cooldown: Duration::from_secs(8),
+            max_runtime: None,
+            max_results: None,
+            reset: true,
+            rows: RowSelection::default(),
+            columns: Column::defaults().to_vec(),
+            max_memory: 1 << 30,
+            queue: 8,
+        }
+    }
+}
+
+/// A scan in progress. Dropping it stops the frames and waits for the workers.
+pub struct Scan {
+    shared: Arc<Shared>,
+    batches: Channel<RecordBatch>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+    network: Arc<dyn Network>,
+    config: ScanConfig,
+    schema: SchemaRef,
+    device_before: Option<DeviceCounters>,
+    owners: Vec<u16>,
+    released: AtomicBool,
+}
+
+impl Scan {
+    /// Opens workers on a network and starts them.
+    ///
+    /// # Errors
+    /// [`MeasureError`] when the probe, the memory bound or the network refuse; nothing was sent then.
+    pub fn start(config: ScanConfig, network: Arc<dyn Network>) -> Result<Self, MeasureError> {
+        let family = config.plan.family;
+        let probe = Probe::resolve(&config.plan.probe.name, &config.plan.probe.args)?;
+        let key = Key::new(config.plan.secret.bytes());
+        let ports = PortRange { first: config.plan.source_ports.first, last: config.plan.source_ports.last };
+        if config.sources.is_empty() || config.sources.iter().any(|source| Family::of(*source) != family) {
+            return Err(MeasureError::Config(format!("a scan of {family} targets needs {family} source addresses")));
+        }
+        let mut builders = Vec::new();
+        for source in &config.sources {
+            let at = network.endpoint(*source)?;
+            let from = Endpoint { mac: at.mac, address: *source, ports, ttl: config.plan.ttl, vlan: at.vlan };
+            builders.push(FrameBuilder::new(&probe, &from, &key)?);
+        }
+        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory)?;
+        let count = config.workers.max(1);
+        let request = WorkerRequest {
+            count,
+            probes: config.plan.probes,
+            frame_len: builders.iter().map(FrameBuilder::frame_len).max().unwrap_or(128),
+            ..WorkerRequest::new(Arc::clone(&config.policy), key, ports, probe.protocol())
+        };
+        let device_before = network.device_counters();
+        let workers = network.workers(&request)?;
+        let owners: Vec<u16> = workers.iter().map(|worker| worker.owner).collect();
+        let schema = schema::scan(family, &config.columns);
+        let (sender, batches) = bounded(config.queue.max(1));
+        let started_ns = clock::now_ns();
+        let shared = Arc::new(Shared {
+            map,
+            watermark: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            halt: AtomicBool::new(false),
+            sending: AtomicUsize::new(workers.len()),
+            running: AtomicUsize::new(workers.len()),
+            rate: AtomicU64::new(
+                match config.rate {
+                    ScanRate::PerSecond(rate) => rate,
+                    ScanRate::Search => 0.0,
+                }
+                .to_bits(),
+            ),
+            counters: workers.iter().map(|_| WorkerCounters::default()).collect(),
+            overruns: workers.iter().map(|_| AtomicU64::new(0)).collect(),
+            error: Mutex::new(None),
+            started_ns,
+            started_utc_ns: utc_ns(),
+            first_frame_ns: AtomicU64::new(0),
+            last_frame_ns: AtomicU64::new(0),
+            ended_ns: AtomicU64::new(0),
+        });
+        let mut threads = Vec::new();
+        for (number, worker) in workers.into_iter().enumerate() {
+            let task = Loop::new(number, worker, &config, &shared, &network, builders.clone(), sender.clone());
+            let thread = std::thread::Builder::new()
+                .name(format!("irl-worker-{number}"))
+                .spawn(move || task.run())
+                .map_err(|source| irl_link::LinkError::os("starting a worker thread", source));
+            match thread {
+                Ok(thread) => threads.push(thread),
+                Err(error) => {
+                    shared.stop.store(true, Ordering::Release);
+                    return Err(error.into());
+                }
+            }
+        }
+        Ok(Self {
+            shared,
+            batches,
+            threads: Mutex::new(threads),
+            network,
+            config,
+            schema,
+            device_before,
+            owners,
+            released: AtomicBool::new(false),
+        })
+    }
+
+    /// The schema of every batch.
+    pub fn schema(&self) -> SchemaRef {
+        Arc::clone(&self.schema)
+    }
+
+    /// The family of addresses.
+    pub fn family(&self) -> Family {
+        self.config.plan.family
+    }
+
+    /// What the scan was told.
+    pub fn config(&self) -> &ScanConfig {
+        &self.config
+    }
+
+    /// What it runs on.
+    pub fn engine(&self) -> EngineInfo {
+        self.network.info()
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Arc<dyn Network> {
+        &self.network
+    }
+
+    /// The next batch of rows, waiting at most `timeout`. [`Next::End`] once everything was handed over.
+    ///
+    /// # Errors
+    /// The error that ended the scan, once, after all rows that came before it.
+    pub fn next_batch(&self, timeout: Duration) -> Result<Next, MeasureError> {
+        match self.batches.recv_timeout(timeout) {
+            Ok(batch) => Ok(Next::Batch(batch)),
+            Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
+            Err(RecvTimeoutError::Disconnected) => {
+                self.join();
+                let error = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
+                error.map_or(Ok(Next::End), Err)
+            }
+        }
+    }
+
+    /// Stops sending; answers are still received for the cooldown.
+    pub fn stop_sending(&self) {
+        self.shared.halt.store(true, Ordering::Release);
+    }
+
+    /// Stops everything: no frame leaves once this returns. Rows collected until now can still be read.
+    pub fn stop(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+        // Workers never block for longer than a few milliseconds, whoever reads or does not.
+        self.join();
+    }
+
+    /// Changes the rate in flight; 0 searches for the fastest.
+    pub fn set_rate(&self, per_second: f64) {
+        self.shared.rate.store(per_second.to_bits(), Ordering::Release);
+    }
+
+    /// The counters so far.
+    pub fn stats(&self) -> Stats {
+        let mut stats = Stats::gather(&self.shared.counters);
+        stats.overruns = self.shared.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
+        let end = match self.shared.ended_ns.load(Ordering::Acquire) {
+            0 => clock::now_ns(),
+            end => end,
+        };
+        stats.elapsed_s = end.saturating_sub(self.shared.started_ns) as f64 / 1e9;
+        stats.rate = f64::from_bits(self.shared.rate.load(Ordering::Acquire));
+        stats.probes_planned = self.config.compiled.len().saturating_mul(u64::from(self.config.plan.probes));
+        stats.sending = self.shared.sending.load(Ordering::Acquire) > 0;
+        stats
+    }
+
+    /// Positions of this shard handed to workers so far: the watermark.
+    pub fn watermark(&self) -> u64 {
+        self.shared.watermark.load(Ordering::Acquire).min(self.config.compiled.len())
+    }
+
+    /// Whether the workers are done.
+    pub fn is_finished(&self) -> bool {
+        self.shared.running.load(Ordering::Acquire) == 0
+    }
+
+    /// Device counters before the first frame and now.
+    pub fn device(&self) -> Option<(DeviceCounters, DeviceCounters)> {
+        Some((self.device_before?, self.network.device_counters()?))
+    }
+
+    /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
+    pub fn times(&self) -> Times {
+        let utc = |ns: &AtomicU64| match ns.load(Ordering::Acquire) {
+            0 => 0,
+            ns => self.shared.started_utc_ns + ns.saturating_sub(self.shared.started_ns) as i64,
+        };
+        Times {
+            start: self.shared.started_utc_ns,
+            first_frame: utc(&self.shared.first_frame_ns),
+            last_frame: utc(&self.shared.last_frame_ns),
+            end: utc(&self.shared.ended_ns),
+        }
+    }
+
+    /// The answered map.
+    pub fn map(&self) -> &AnsweredMap {
+        &self.shared.map
+    }
+
+    /// Whether answers are made up by a simulated network.
+    pub fn synthetic(&self) -> bool {
+        self.config.policy.settings().arena == Arena::Simulated
+    }
+
+    fn join(&self) {
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // A worker that panicked has reported it through the error slot's guard.
+            let _ = thread.join();
+        }
+        if !self.released.swap(true, Ordering::AcqRel) {
+            self.network.release(&self.owners);
+        }
+    }
+}
+
+impl Drop for Scan {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// What [`Scan::next_batch`] found.
+#[derive(Debug)]
+pub enum Next {
+    /// Rows.
+    Batch(RecordBatch),
+    /// Nothing yet.
+    Nothing,
+    /// The scan is over and everything was handed over.
+    End,
+}
+
+/// When things happened, UTC in ns; 0 for what has not.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// The run began.
+    pub start: i64,
+    /// The first probe was handed to the device.
+    pub first_frame: i64,
+    /// The last one.
+    pub last_frame: i64,
+    /// The run ended.
+    pub end: i64,
+}
+
+fn utc_ns() -> i64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
+}

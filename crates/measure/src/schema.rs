@@ -1,0 +1,205 @@
+//! The columns of a scan. Names are ZMap's where the meaning is; the set is versioned and frozen by a test.
+
+use std::sync::Arc;
+
+use arrow_schema::{DataType, Field, Schema, TimeUnit};
+use irl_targets::Family;
+
+use crate::error::MeasureError;
+
+/// The version of the columns below. A change of a name, type or meaning is a new version.
+pub const VERSION: u32 = 1;
+
+/// A column of a scan.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[allow(missing_docs)]
+pub enum Column {
+    Saddr,
+    Daddr,
+    Sport,
+    Dport,
+    Seqnum,
+    Acknum,
+    Window,
+    Ttl,
+    Ipid,
+    Classification,
+    Success,
+    Repeat,
+    ProbeNum,
+    Timestamp,
+    Rtt,
+    Cooldown,
+    TcpoptMss,
+    TcpoptWscale,
+    TcpoptSackPerm,
+    TcpoptTsVal,
+    TcpoptTsEcr,
+    IcmpType,
+    IcmpCode,
+    IcmpUnreachStr,
+}
+
+impl Column {
+    /// Every column, default ones first.
+    pub const ALL: [Self; 24] = [
+        Self::Saddr,
+        Self::Daddr,
+        Self::Sport,
+        Self::Dport,
+        Self::Seqnum,
+        Self::Acknum,
+        Self::Window,
+        Self::Ttl,
+        Self::Ipid,
+        Self::Classification,
+        Self::Success,
+        Self::Repeat,
+        Self::ProbeNum,
+        Self::Timestamp,
+        Self::Rtt,
+        Self::Cooldown,
+        Self::TcpoptMss,
+        Self::TcpoptWscale,
+        Self::TcpoptSackPerm,
+        Self::TcpoptTsVal,
+        Self::TcpoptTsEcr,
+        Self::IcmpType,
+        Self::IcmpCode,
+        Self::IcmpUnreachStr,
+    ];
+
+    /// The columns that are there unless others are asked for.
+    pub fn defaults() -> &'static [Self] {
+        &Self::ALL[..15]
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Saddr => "saddr",
+            Self::Daddr => "daddr",
+            Self::Sport => "sport",
+            Self::Dport => "dport",
+            Self::Seqnum => "seqnum",
+            Self::Acknum => "acknum",
+            Self::Window => "window",
+            Self::Ttl => "ttl",
+            Self::Ipid => "ipid",
+            Self::Classification => "classification",
+            Self::Success => "success",
+            Self::Repeat => "repeat",
+            Self::ProbeNum => "probe_num",
+            Self::Timestamp => "timestamp",
+            Self::Rtt => "rtt",
+            Self::Cooldown => "cooldown",
+            Self::TcpoptMss => "tcpopt_mss",
+            Self::TcpoptWscale => "tcpopt_wscale",
+            Self::TcpoptSackPerm => "tcpopt_sack_perm",
+            Self::TcpoptTsVal => "tcpopt_ts_val",
+            Self::TcpoptTsEcr => "tcpopt_ts_ecr",
+            Self::IcmpType => "icmp_type",
+            Self::IcmpCode => "icmp_code",
+            Self::IcmpUnreachStr => "icmp_unreach_str",
+        }
+    }
+
+    /// What it says, in a line.
+    pub fn meaning(self) -> &'static str {
+        match self {
+            Self::Saddr => "the target's address (of an ICMP error too: not the router's)",
+            Self::Daddr => "our address",
+            Self::Sport => "the target's port; 0 for ICMP echo",
+            Self::Dport => "our port; the identifier for ICMP echo",
+            Self::Seqnum => "TCP sequence number of the answer; ICMP echo sequence number",
+            Self::Acknum => "TCP acknowledgement number of the answer",
+            Self::Window => "TCP window of the answer, unscaled",
+            Self::Ttl => "time to live or hop limit of the answer",
+            Self::Ipid => "IPv4 identification of the answer; 0 for IPv6",
+            Self::Classification => "synack, rst, icmp, echoreply, udp",
+            Self::Success => "whether that is what the probe hoped for",
+            Self::Repeat => "whether this target had answered before",
+            Self::ProbeNum => "which probe of the target was answered, from 0",
+            Self::Timestamp => "when the answer arrived, UTC, ns",
+            Self::Rtt => "round-trip time in ns; null where the answer does not tell",
+            Self::Cooldown => "whether it came after the last probe",
+            Self::TcpoptMss => "TCP option: maximum segment size",
+            Self::TcpoptWscale => "TCP option: window scale",
+            Self::TcpoptSackPerm => "TCP option: SACK permitted",
+            Self::TcpoptTsVal => "TCP option: the peer's timestamp",
+            Self::TcpoptTsEcr => "TCP option: our timestamp, echoed",
+            Self::IcmpType => "ICMP type of an ICMP answer",
+            Self::IcmpCode => "ICMP code of an ICMP answer",
+            Self::IcmpUnreachStr => "ZMap's word for an ICMP unreachable code",
+        }
+    }
+
+    /// The column of this name.
+    ///
+    /// # Errors
+    /// [`MeasureError::Config`] listing the names there are.
+    pub fn by_name(name: &str) -> Result<Self, MeasureError> {
+        Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
+            let names: Vec<_> = Self::ALL.iter().map(|column| column.name()).collect();
+            MeasureError::Config(format!("there is no output field '{name}'; there are {}", names.join(", ")))
+        })
+    }
+
+    fn field(self, family: Family) -> Field {
+        let (data_type, nullable) = match self {
+            Self::Saddr | Self::Daddr => match family {
+                Family::V4 => (DataType::UInt32, false),
+                Family::V6 => (DataType::FixedSizeBinary(16), false),
+            },
+            Self::Sport | Self::Dport | Self::Window | Self::Ipid => (DataType::UInt16, false),
+            Self::Seqnum | Self::Acknum => (DataType::UInt32, false),
+            Self::Ttl => (DataType::UInt8, false),
+            Self::Classification => (DataType::Utf8, false),
+            Self::Success | Self::Repeat | Self::Cooldown => (DataType::Boolean, false),
+            Self::ProbeNum => (DataType::UInt16, false),
+            Self::Timestamp => (DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
+            Self::Rtt => (DataType::Int64, true),
+            Self::TcpoptMss => (DataType::UInt16, true),
+            Self::TcpoptWscale | Self::IcmpType | Self::IcmpCode => (DataType::UInt8, true),
+            Self::TcpoptSackPerm => (DataType::Boolean, true),
+            Self::TcpoptTsVal | Self::TcpoptTsEcr => (DataType::UInt32, true),
+            Self::IcmpUnreachStr => (DataType::Utf8, true),
+        };
+        Field::new(self.name(), data_type, nullable)
+    }
+}
+
+/// The schema of these columns for a family; its metadata carries [`VERSION`].
+pub fn scan(family: Family, columns: &[Column]) -> Arc<Schema> {
+    let fields: Vec<_> = columns.iter().map(|column| column.field(family)).collect();
+    let metadata = [("irlstack.schema".to_owned(), format!("scan {VERSION}"))].into();
+    Arc::new(Schema::new_with_metadata(fields, metadata))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Frozen: when this fails, raise [`VERSION`] and say so in the changelog.
+    #[test]
+    fn version_1_has_these_columns() {
+        let text = |family| {
+            let schema = scan(family, &Column::ALL);
+            let fields = schema
+                .fields()
+                .iter()
+                .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }));
+            fields.collect::<Vec<_>>().join(", ")
+        };
+        assert_eq!(VERSION, 1);
+        assert_eq!(
+            text(Family::V4),
+            "saddr UInt32, daddr UInt32, sport UInt16, dport UInt16, seqnum UInt32, acknum UInt32, window UInt16, \
+             ttl UInt8, ipid UInt16, classification Utf8, success Boolean, repeat Boolean, probe_num UInt16, \
+             timestamp Timestamp(ns, \"UTC\"), rtt Int64?, cooldown Boolean, tcpopt_mss UInt16?, tcpopt_wscale UInt8?, \
+             tcpopt_sack_perm Boolean?, tcpopt_ts_val UInt32?, tcpopt_ts_ecr UInt32?, icmp_type UInt8?, \
+             icmp_code UInt8?, icmp_unreach_str Utf8?"
+        );
+        assert!(text(Family::V6).starts_with("saddr FixedSizeBinary(16), daddr FixedSizeBinary(16), sport UInt16"));
+    }
+}

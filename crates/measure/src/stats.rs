@@ -1,0 +1,211 @@
+//! Counters of a run: written by each worker on its own, read by anybody at any time, and balanced (decision 9).
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use irl_link::{ClassCounters, DeviceCounters, GateCounters};
+use serde::Serialize;
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
+        /// One worker's counters. Only that worker writes them.
+        #[derive(Debug, Default)]
+        pub(crate) struct WorkerCounters { $($(#[$doc])* pub(crate) $name: AtomicU64,)+ }
+
+        impl WorkerCounters {
+            fn add_to(&self, stats: &mut Stats) { $(stats.$name += self.$name.load(Ordering::Relaxed);)+ }
+        }
+
+        /// A run's counters so far, over all workers.
+        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+        pub struct Stats {
+            $($(#[$doc])* pub $name: u64,)+
+            /// Records that were lost because a worker did not drain its ring in time.
+            pub overruns: u64,
+            /// Seconds since the run began.
+            pub elapsed_s: f64,
+            /// Frames a second asked for; 0 while searching for the fastest.
+            pub rate: f64,
+            /// Probes this shard sends when nothing ends it early.
+            pub probes_planned: u64,
+            /// Whether probes are still being sent.
+            pub sending: bool,
+        }
+    };
+}
+
+counters! {
+    /// Targets taken from the plan.
+    targets,
+    /// Probes built.
+    probes_built,
+    /// Of them, refused by the policy.
+    probes_refused_by_policy,
+    /// Of them, given up because the device was gone or the run was stopped.
+    probes_refused_by_device,
+    /// Of them, taken by the device.
+    probes_sent,
+    /// Our RSTs, built.
+    resets_built,
+    /// Of them, refused by the policy.
+    resets_refused_by_policy,
+    /// Of them, given up.
+    resets_refused_by_device,
+    /// Of them, taken by the device.
+    resets_sent,
+    /// ARP and ND frames of ours, built.
+    neighbour_built,
+    /// Of them, held back by the bound on their rate.
+    neighbour_refused_by_policy,
+    /// Of them, given up.
+    neighbour_refused_by_device,
+    /// Of them, taken by the device.
+    neighbour_sent,
+    /// How often the device said that it is full; nothing is lost by it.
+    device_full,
+    /// On-link targets that nobody resolved; never probed.
+    unresolved,
+    /// Records received.
+    received,
+    /// Records that became rows.
+    rows,
+    /// Answers that were not selected as rows, repeats aside.
+    unselected,
+    /// Further answers of a target that had answered, not selected as rows.
+    repeats,
+    /// Records that are no answer to this run.
+    not_ours,
+    /// Records whose checksum or content is wrong.
+    invalid,
+    /// ARP and ND records, handled.
+    neighbours,
+    /// Fragments, which no probe expects.
+    fragments,
+    /// First successes: distinct targets found.
+    found,
+    /// All successes, repeats included.
+    successes,
+    /// Distinct targets that answered in any way.
+    answered,
+    /// Answers after the last probe.
+    cooldown_answers,
+    /// How often full row queues paused the sender.
+    pauses,
+}
+
+impl WorkerCounters {
+    /// Adds to a counter that only the calling worker writes.
+    #[inline]
+    pub(crate) fn add(counter: &AtomicU64, by: u64) {
+        // One writer: a plain load and store is enough and costs no locked instruction.
+        counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+    }
+
+    pub(crate) fn set_gate(&self, gate: &GateCounters) {
+        let set = |built: &AtomicU64, policy: &AtomicU64, device: &AtomicU64, sent: &AtomicU64, of: &ClassCounters| {
+            built.store(of.built, Ordering::Relaxed);
+            policy.store(of.refused_by_policy(), Ordering::Relaxed);
+            device.store(of.refused_by_device, Ordering::Relaxed);
+            sent.store(of.sent, Ordering::Relaxed);
+        };
+        set(
+            &self.probes_built,
+            &self.probes_refused_by_policy,
+            &self.probes_refused_by_device,
+            &self.probes_sent,
+            &gate.probes,
+        );
+        set(
+            &self.resets_built,
+            &self.resets_refused_by_policy,
+            &self.resets_refused_by_device,
+            &self.resets_sent,
+            &gate.resets,
+        );
+        set(
+            &self.neighbour_built,
+            &self.neighbour_refused_by_policy,
+            &self.neighbour_refused_by_device,
+            &self.neighbour_sent,
+            &gate.neighbour,
+        );
+        self.device_full.store(gate.device_full, Ordering::Relaxed);
+    }
+}
+
+impl Stats {
+    pub(crate) fn gather<'a>(workers: impl IntoIterator<Item = &'a WorkerCounters>) -> Self {
+        let mut stats = Self::default();
+        for worker in workers {
+            worker.add_to(&mut stats);
+        }
+        stats
+    }
+
+    /// Found targets over probes sent, in percent; 0 before the first probe.
+    pub fn hit_rate(&self) -> f64 {
+        if self.probes_sent == 0 { 0.0 } else { self.found as f64 * 100.0 / self.probes_sent as f64 }
+    }
+
+    /// Frames of every class that the device took.
+    pub fn frames_sent(&self) -> u64 {
+        self.probes_sent + self.resets_sent + self.neighbour_sent
+    }
+
+    /// Checks the equations of conservation, for a run that has ended: what was built went somewhere, and what came
+    /// was counted once. Returns the ones that do not hold, in words; empty when all do.
+    ///
+    /// With the device's counters before and after on an otherwise silent interface, what we say we sent must also be
+    /// what the device says.
+    pub fn imbalances(&self, device: Option<(DeviceCounters, DeviceCounters)>) -> Vec<String> {
+        let mut wrong = Vec::new();
+        let mut equal = |what: &str, left: u64, right: u64| {
+            if left != right {
+                wrong.push(format!("{what}: {left} is not {right}"));
+            }
+        };
+        for (class, built, policy, refused, sent) in [
+            (
+                "probes",
+                self.probes_built,
+                self.probes_refused_by_policy,
+                self.probes_refused_by_device,
+                self.probes_sent,
+            ),
+            (
+                "resets",
+                self.resets_built,
+                self.resets_refused_by_policy,
+                self.resets_refused_by_device,
+                self.resets_sent,
+            ),
+            (
+                "neighbour frames",
+                self.neighbour_built,
+                self.neighbour_refused_by_policy,
+                self.neighbour_refused_by_device,
+                self.neighbour_sent,
+            ),
+        ] {
+            equal(
+                &format!("{class} built = sent + refused by policy + refused by device"),
+                built,
+                sent + policy + refused,
+            );
+        }
+        equal(
+            "received = rows + repeats + not selected + not ours + invalid + neighbours + fragments",
+            self.received,
+            self.rows
+                + self.repeats
+                + self.unselected
+                + self.not_ours
+                + self.invalid
+                + self.neighbours
+                + self.fragments,
+        );
+        if let Some((before, after)) = device {
+            equal("frames sent = the device's count", self.frames_sent(), after.tx_packets - before.tx_packets);
+        }
+        wrong
+    }
+}
