@@ -14,3 +14,19 @@ pub fn now_ns() -> u64 {
     static START: std::sync::OnceLock<std::time::Instant> = std::sync::OnceLock::new();
     START.get_or_init(std::time::Instant::now).elapsed().as_nanos() as u64
 }
+
+/// Whether the kernel's clock is kept in step with UTC, and by how many microseconds it may be off at most (adjtimex).
+#[cfg(target_os = "linux")]
+pub fn synchronised() -> Option<(bool, i64)> {
+    // SAFETY: timex is plain integers, for which zero is valid.
+    let mut state: libc::timex = unsafe { std::mem::zeroed() };
+    // SAFETY: adjtimex reads and writes only the struct it is given; modes = 0 changes nothing.
+    let result = unsafe { libc::adjtimex(&mut state) };
+    (result >= 0).then_some((result != libc::TIME_ERROR && state.status & libc::STA_UNSYNC == 0, state.maxerror))
+}
+
+/// Whether the clock is kept in step with UTC is not known here.
+#[cfg(not(target_os = "linux"))]
+pub fn synchronised() -> Option<(bool, i64)> {
+    None
+}

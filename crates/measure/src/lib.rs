@@ -8,11 +8,15 @@
 pub mod error;
 mod judge;
 pub mod map;
+pub mod metadata;
+pub mod output;
 pub mod pacer;
+pub mod record;
 pub mod rows;
 pub mod scan;
 pub mod schema;
 pub mod stats;
+pub mod status;
 mod supply;
 mod worker;
 

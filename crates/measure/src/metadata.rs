@@ -1,0 +1,155 @@
+//! The document that describes a run: ZMap's keys where the meaning is ZMap's, and what reviewers ask for.
+
+use serde_json::{Value, json};
+
+use crate::map::MapMode;
+use crate::scan::{RowSelection, Scan};
+use crate::status::Second;
+
+/// What the scan itself does not know.
+#[derive(Clone, Debug, Default)]
+pub struct About {
+    /// The command line, or the call, that began the run.
+    pub argv: Vec<String>,
+    /// The version of the package.
+    pub version: String,
+    /// Whether the seed was given.
+    pub seed_provided: bool,
+    /// Free text.
+    pub notes: Option<String>,
+    /// Whatever the user wants to keep with the run.
+    pub user_metadata: Option<Value>,
+    /// The run was interrupted.
+    pub interrupted: bool,
+    /// What went wrong, if anything did.
+    pub error: Option<String>,
+}
+
+/// The document of a run, at any time of it.
+pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
+    let config = scan.config();
+    let plan = &config.plan;
+    let stats = scan.stats();
+    let engine = scan.engine();
+    let times = scan.times();
+    let settings = config.policy.settings();
+    let sent_over_s = (times.last_frame - times.first_frame) as f64 / 1e9;
+    let counts = config.compiled.targets().counts();
+    let filter: serde_json::Map<_, _> =
+        scan.filter_counters().into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
+    let device = scan.device().map(|(before, after)| {
+        json!({
+            "rx_packets": after.rx_packets.saturating_sub(before.rx_packets),
+            "rx_dropped": after.rx_dropped.saturating_sub(before.rx_dropped),
+            "rx_errors": after.rx_errors.saturating_sub(before.rx_errors),
+            "tx_packets": after.tx_packets.saturating_sub(before.tx_packets),
+            "tx_dropped": after.tx_dropped.saturating_sub(before.tx_dropped),
+            "tx_errors": after.tx_errors.saturating_sub(before.tx_errors),
+        })
+    });
+    let map = match scan.map().mode() {
+        MapMode::Exact => "exact".to_owned(),
+        MapMode::Shared { bits } => format!("shared: {bits} bits"),
+    };
+    let how = json!({
+        "type": "metadata",
+        "version": about.version,
+        "argv": about.argv,
+        "engine": engine.engine,
+        "engine_why": engine.why,
+        "synthetic": engine.synthetic,
+        "xdp_mode": engine.xdp_mode,
+        "driver": engine.driver,
+        "kernel": engine.kernel,
+        "iface": engine.interface,
+        "kernel_rst": engine.kernel_rst,
+    });
+    let what = json!({
+        "probe_module": plan.probe.name,
+        "probe_args": plan.probe.args,
+        "plan_fingerprint": config.compiled.fingerprint(),
+        "secret_hash": plan.secret.hash(),
+        "permutation_version": plan.versions.permutation,
+        "cookie_version": plan.versions.cookie,
+        "iana_snapshot": plan.versions.registry,
+        "deny_files": plan.blocklist.iter().map(|file| json!({"path": file.path, "sha256": file.sha256})).collect::<Vec<_>>(),
+        "contact": settings.contact,
+        "authorized": settings.authorized,
+        "seed": plan.seed,
+        "seed_provided": about.seed_provided,
+        "shard_num": config.compiled.shard_number(),
+        "total_shards": config.compiled.shards(),
+        "senders": config.workers,
+        "rate": stats.rate,
+        "probes": plan.probes,
+        "probe_ttl": plan.ttl,
+        "target_ports": plan.ports.to_string(),
+        "source_ip_addresses": config.sources,
+        "source_port_first": plan.source_ports.first,
+        "source_port_last": plan.source_ports.last,
+        "cooldown_secs": config.cooldown.as_secs_f64(),
+        "max_targets": plan.max_targets,
+        "max_runtime": config.max_runtime.map(|time| time.as_secs_f64()),
+        "max_results": config.max_results,
+        "rows_selected": match config.rows { RowSelection::All => "all", RowSelection::Success => "success" },
+        "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
+        "schema_version": crate::schema::VERSION,
+    });
+    let outcome = json!({
+        "dedup_method": map,
+        "blocklist_total_allowed": count(counts.kept),
+        "blocklist_total_not_allowed": count(counts.asked.saturating_sub(counts.kept)),
+        "start_time": rfc3339(times.start),
+        "send_start_time": rfc3339(times.first_frame),
+        "send_end_time": rfc3339(times.last_frame),
+        "recv_end_time": rfc3339(times.end),
+        "elapsed_s": stats.elapsed_s,
+        "send_s": sent_over_s.max(0.0),
+        "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
+        "targets_scanned": stats.targets,
+        "packets_sent": stats.frames_sent(),
+        "sent": stats.probes_sent,
+        "found": stats.found,
+        "hit_rate": stats.hit_rate(),
+        "success_total": stats.successes,
+        "success_unique": stats.found,
+        "validation_passed": stats.received - stats.not_ours - stats.invalid - stats.neighbours - stats.fragments,
+        "validation_failed": stats.not_ours + stats.invalid,
+        "cooldown_total": stats.cooldown_answers,
+        "sendto_failures": stats.probes_refused_by_device,
+        "pcap_recv": stats.received,
+        "pcap_drop": stats.overruns,
+        "stats": stats,
+        "imbalances": stats.imbalances(None),
+        "filter": filter,
+        "device": device,
+        "per_second": seconds,
+        "interrupted": about.interrupted,
+        "error": about.error,
+        "notes": about.notes,
+        "user_metadata": about.user_metadata,
+        "clock": clock_state(),
+    });
+    let parts = [how, what, outcome].into_iter().filter_map(|part| match part {
+        Value::Object(map) => Some(map),
+        _ => None,
+    });
+    Value::Object(parts.flatten().collect())
+}
+
+/// A count that may exceed what JSON readers take for an integer, then as text.
+fn count(value: u128) -> Value {
+    u64::try_from(value).map_or_else(|_| Value::from(value.to_string()), Value::from)
+}
+
+fn rfc3339(ns: i64) -> Option<String> {
+    (ns != 0).then(|| chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true))
+}
+
+/// Whether the system's clock is kept in step with UTC, as the kernel sees it.
+fn clock_state() -> Value {
+    match irl_link::clock::synchronised() {
+        Some((synchronised, error_us)) => json!({"synchronised": synchronised, "max_error_us": error_us}),
+        None => Value::Null,
+    }
+}

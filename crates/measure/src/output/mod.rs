@@ -1,0 +1,83 @@
+//! Where rows go: Parquet in parts, growing CSV and JSON lines, or plain addresses.
+
+mod parquet;
+mod text;
+
+use std::path::{Path, PathBuf};
+
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+use irl_targets::Family;
+
+use crate::error::MeasureError;
+
+/// How rows are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Format {
+    /// Columns, compressed with zstd.
+    Parquet,
+    /// Comma-separated values with a header line.
+    Csv,
+    /// A JSON object a line.
+    JsonLines,
+    /// The first column alone, a value a line.
+    Lines,
+}
+
+impl Format {
+    /// The format that a file's suffix stands for: `.parquet`, `.csv`, `.jsonl` (or `.json`, `.ndjson`); none is CSV.
+    ///
+    /// # Errors
+    /// [`MeasureError::Config`] for any other suffix.
+    pub fn of(path: &Path) -> Result<Self, MeasureError> {
+        match path.extension().and_then(|suffix| suffix.to_str()) {
+            Some("parquet") => Ok(Self::Parquet),
+            None | Some("csv") => Ok(Self::Csv),
+            Some("jsonl" | "json" | "ndjson") => Ok(Self::JsonLines),
+            Some(other) => Err(MeasureError::Config(format!(
+                "the format of {} is unknown: name it .parquet, .csv or .jsonl instead of .{other}",
+                path.display()
+            ))),
+        }
+    }
+}
+
+/// A place for rows.
+pub trait Sink: Send {
+    /// Takes rows. Text grows at once; Parquet when its part is closed.
+    ///
+    /// # Errors
+    /// [`MeasureError::Output`]; what was written before stays.
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), MeasureError>;
+
+    /// Ends the output and makes it whole. `metadata` is the run's JSON document.
+    ///
+    /// # Errors
+    /// [`MeasureError::Output`]; what was written before stays.
+    fn finish(self: Box<Self>, metadata: &str) -> Result<(), MeasureError>;
+
+    /// Where it goes; `-` for standard output.
+    fn path(&self) -> &Path;
+}
+
+/// Opens an output before the first frame is sent, so that one that cannot be written is found in time. `-` is
+/// standard output.
+///
+/// # Errors
+/// [`MeasureError::Output`], [`MeasureError::Config`].
+pub fn open(
+    path: &Path,
+    format: Format,
+    family: Family,
+    schema: &SchemaRef,
+    header: bool,
+) -> Result<Box<dyn Sink>, MeasureError> {
+    let stdout = path == Path::new("-");
+    match format {
+        Format::Parquet if stdout => Err(MeasureError::Config(
+            "Parquet cannot be written to standard output: name a file with --output-file".into(),
+        )),
+        Format::Parquet => Ok(Box::new(parquet::Parts::open(PathBuf::from(path), schema)?)),
+        text => Ok(Box::new(text::Text::open(PathBuf::from(path), text, family, schema, header)?)),
+    }
+}

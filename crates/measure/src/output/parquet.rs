@@ -1,0 +1,189 @@
+//! Parquet in parts: a part is closed by rename every minute or million rows, and all are joined at the end.
+//!
+//! While a run goes on, `NAME.parts/` holds whole, readable files; a crash loses the open part at most. At the end the
+//! row groups are moved into `NAME` as they are, without decoding them again, and the folder goes.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use ::parquet::arrow::ArrowWriter;
+use ::parquet::basic::{Compression, ZstdLevel};
+use ::parquet::column::writer::ColumnCloseResult;
+use ::parquet::errors::ParquetError;
+use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::properties::WriterProperties;
+use ::parquet::file::reader::{FileReader, SerializedFileReader};
+use ::parquet::file::writer::SerializedFileWriter;
+use ::parquet::schema::types::ColumnPath;
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
+
+use super::Sink;
+use crate::error::MeasureError;
+
+/// A part is closed after so long.
+const PART_TIME: Duration = Duration::from_secs(60);
+/// Or after so many rows.
+const PART_ROWS: u64 = 1 << 20;
+/// Columns whose values repeat, for which a dictionary pays.
+const REPEATING: [&str; 4] = ["classification", "daddr", "sport", "icmp_unreach_str"];
+
+/// A Parquet output in the making.
+pub(super) struct Parts {
+    path: PathBuf,
+    folder: PathBuf,
+    schema: SchemaRef,
+    open: Option<Part>,
+    closed: Vec<PathBuf>,
+}
+
+struct Part {
+    writer: ArrowWriter<File>,
+    since: Instant,
+    rows: u64,
+}
+
+impl Parts {
+    pub(super) fn open(path: PathBuf, schema: &SchemaRef) -> Result<Self, MeasureError> {
+        let mut folder = path.clone().into_os_string();
+        folder.push(".parts");
+        let folder = PathBuf::from(folder);
+        let failed = |at: &Path, error| MeasureError::output(at, error);
+        if folder.exists() {
+            return Err(MeasureError::Config(format!(
+                "{} holds the rows of a run that did not end: move it away first",
+                folder.display()
+            )));
+        }
+        // The file itself must be writable too: better to know now than after the last row.
+        File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
+        fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
+        let mut parts = Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new() };
+        parts.open_part()?;
+        Ok(parts)
+    }
+
+    fn failed(&self, error: ParquetError) -> MeasureError {
+        let source = match error {
+            ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
+                Ok(io) => *io,
+                Err(other) => std::io::Error::other(other),
+            },
+            other => std::io::Error::other(other),
+        };
+        MeasureError::output(&self.path, source)
+    }
+
+    fn unfinished(&self) -> PathBuf {
+        self.folder.join("open.tmp")
+    }
+
+    fn open_part(&mut self) -> Result<(), MeasureError> {
+        let path = self.unfinished();
+        let file = File::create(&path).map_err(|error| MeasureError::output(&path, error))?;
+        let writer = ArrowWriter::try_new(file, Arc::clone(&self.schema), Some(properties(&self.schema)))
+            .map_err(|error| self.failed(error))?;
+        self.open = Some(Part { writer, since: Instant::now(), rows: 0 });
+        Ok(())
+    }
+
+    fn close_part(&mut self) -> Result<(), MeasureError> {
+        let Some(part) = self.open.take() else { return Ok(()) };
+        part.writer.close().map_err(|error| self.failed(error))?;
+        let name = self.folder.join(format!("part-{:06}.parquet", self.closed.len()));
+        fs::rename(self.unfinished(), &name).map_err(|error| MeasureError::output(&name, error))?;
+        self.closed.push(name);
+        Ok(())
+    }
+
+    /// Moves the row groups of all parts into one file.
+    fn join(&self, metadata: &str) -> Result<(), ParquetError> {
+        let mut temporary = self.path.clone().into_os_string();
+        temporary.push(".tmp");
+        let temporary = PathBuf::from(temporary);
+        let readers = self
+            .closed
+            .iter()
+            .map(|path| SerializedFileReader::new(File::open(path)?))
+            .collect::<Result<Vec<_>, ParquetError>>()?;
+        let Some(first) = readers.first() else { return Ok(()) };
+        let file_metadata = first.metadata().file_metadata();
+        let mut pairs = file_metadata.key_value_metadata().cloned().unwrap_or_default();
+        pairs.push(KeyValue::new("irlstack.metadata".to_owned(), metadata.to_owned()));
+        let properties = WriterProperties::builder().set_key_value_metadata(Some(pairs)).build();
+        let schema = file_metadata.schema_descr().root_schema_ptr();
+        let mut writer = SerializedFileWriter::new(File::create(&temporary)?, schema, Arc::new(properties))?;
+        for (path, reader) in self.closed.iter().zip(&readers) {
+            let file = File::open(path)?;
+            for group in reader.metadata().row_groups() {
+                let rows = u64::try_from(group.num_rows())?;
+                let mut out = writer.next_row_group()?;
+                for column in group.columns() {
+                    let closed = ColumnCloseResult {
+                        bytes_written: u64::try_from(column.compressed_size())?,
+                        rows_written: rows,
+                        metadata: column.clone(),
+                        bloom_filter: None,
+                        column_index: None,
+                        offset_index: None,
+                    };
+                    out.append_column(&file, closed)?;
+                }
+                out.close()?;
+            }
+        }
+        writer.close()?;
+        fs::rename(&temporary, &self.path)?;
+        fs::remove_dir_all(&self.folder)?;
+        Ok(())
+    }
+}
+
+fn properties(schema: &SchemaRef) -> WriterProperties {
+    let level = ZstdLevel::try_new(1).unwrap_or_default();
+    let mut builder =
+        WriterProperties::builder().set_compression(Compression::ZSTD(level)).set_dictionary_enabled(false);
+    for name in REPEATING.iter().filter(|name| schema.column_with_name(name).is_some()) {
+        builder = builder.set_column_dictionary_enabled(ColumnPath::from(*name), true);
+    }
+    builder.build()
+}
+
+impl Sink for Parts {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), MeasureError> {
+        if self.open.is_none() {
+            self.open_part()?;
+        }
+        let Some(part) = self.open.as_mut() else { return Ok(()) };
+        let written = part.writer.write(batch);
+        part.rows += batch.num_rows() as u64;
+        let due = part.rows >= PART_ROWS || part.since.elapsed() >= PART_TIME;
+        written.map_err(|error| self.failed(error))?;
+        if due { self.close_part() } else { Ok(()) }
+    }
+
+    fn finish(mut self: Box<Self>, metadata: &str) -> Result<(), MeasureError> {
+        self.close_part()?;
+        self.join(metadata).map_err(|error| self.failed(error))
+    }
+
+    fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl Drop for Parts {
+    fn drop(&mut self) {
+        // After an orderly end nothing of this is there any more. Otherwise: what is not a whole Parquet file goes, and
+        // the closed parts stay.
+        let _ = fs::remove_file(self.unfinished());
+        if self.closed.is_empty() {
+            let _ = fs::remove_dir(&self.folder);
+        }
+        if fs::metadata(&self.path).is_ok_and(|file| file.len() == 0) {
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}
