@@ -7,6 +7,7 @@
 pub mod clock;
 pub mod engine;
 pub mod error;
+pub mod filter;
 #[cfg(target_os = "linux")]
 pub mod netdev;
 pub mod network;

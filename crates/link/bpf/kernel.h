@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
+ *
+ * The part of the kernel's BPF interface that our programs use, declared here so that building needs clang alone:
+ * no kernel headers, no libbpf. Numbers and layouts are the kernel's user-space ABI (include/uapi/linux/bpf.h).
+ */
+#ifndef IRL_KERNEL_H
+#define IRL_KERNEL_H
+
+typedef unsigned char u8;
+typedef unsigned short u16;
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef int s32;
+typedef long long s64;
+
+#define SEC(name) __attribute__((section(name), used))
+#define INLINE static inline __attribute__((always_inline))
+#define NOINLINE static __attribute__((noinline))
+/* Verified once, on its own, whatever its callers know: takes only scalars and the context. */
+#define GLOBAL __attribute__((noinline))
+#define likely(x) __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+/* Map definitions in the form of BTF, as libbpf and aya read them. */
+#define __uint(name, value) int(*name)[value]
+#define __type(name, value) typeof(value) *name
+#define __array(name, value) typeof(value) *name[]
+
+/* The bytes of a value that lies in memory in network order, read as the host's integer, and back. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define net16(x) ((u16)__builtin_bswap16((u16)(x)))
+#define net32(x) ((u32)__builtin_bswap32((u32)(x)))
+#define net64(x) ((u64)__builtin_bswap64((u64)(x)))
+#else
+#define net16(x) ((u16)(x))
+#define net32(x) ((u32)(x))
+#define net64(x) ((u64)(x))
+#endif
+
+enum { BPF_MAP_TYPE_HASH = 1, BPF_MAP_TYPE_ARRAY = 2, BPF_MAP_TYPE_PERCPU_ARRAY = 6, BPF_MAP_TYPE_ARRAY_OF_MAPS = 12 };
+enum { BPF_MAP_TYPE_RINGBUF = 27 };
+enum { BPF_F_NO_PREALLOC = 1 << 0, BPF_F_MMAPABLE = 1 << 10 };
+enum { BPF_RB_NO_WAKEUP = 1 << 0, BPF_RB_FORCE_WAKEUP = 1 << 1 };
+enum xdp_action { XDP_ABORTED = 0, XDP_DROP, XDP_PASS, XDP_TX, XDP_REDIRECT };
+#define BPF_F_CURRENT_NETNS (-1L)
+
+struct xdp_md {
+	u32 data;
+	u32 data_end;
+	u32 data_meta;
+	u32 ingress_ifindex;
+	u32 rx_queue_index;
+	u32 egress_ifindex;
+};
+
+struct bpf_sock;
+struct bpf_sock_tuple {
+	union {
+		struct {
+			u32 saddr;
+			u32 daddr;
+			u16 sport;
+			u16 dport;
+		} ipv4;
+		struct {
+			u32 saddr[4];
+			u32 daddr[4];
+			u16 sport;
+			u16 dport;
+		} ipv6;
+	};
+};
+
+static void *(*bpf_map_lookup_elem)(void *map, const void *key) = (void *)1;
+static u64 (*bpf_ktime_get_ns)(void) = (void *)5;
+static s64 (*bpf_csum_diff)(const void *from, u32 from_size, const void *to, u32 to_size, u32 seed) = (void *)28;
+static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, struct bpf_sock_tuple *tuple, u32 size, u64 netns,
+					     u64 flags) = (void *)85;
+static long (*bpf_sk_release)(struct bpf_sock *sock) = (void *)86;
+static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *tuple, u32 size, u64 netns,
+					      u64 flags) = (void *)99;
+static long (*bpf_ringbuf_output)(void *ringbuf, void *data, u64 size, u64 flags) = (void *)130;
+static void *(*bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
+static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
+static void (*bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
+static u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
+static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, u32 offset, void *buf, u32 len) = (void *)189;
+
+#endif

@@ -1,0 +1,460 @@
+//! The filter in the kernel: loading, attaching, owners and their ring buffers.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
+use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
+use aya::{Ebpf, EbpfError};
+use log::{info, warn};
+use nix::errno::Errno;
+
+use super::config::{FilterConfig, FilterCounters, MAX_OWNERS, OwnerConfig, Reason};
+use super::layout::{Counters, Owner, STATE_LEN, STEERING_LEN, Settings, address_kind};
+use super::occupant::program_on;
+use super::privilege::missing_capability;
+use super::registry::{NO_OWNER, Registry, Table};
+use super::ring::RingReceiver;
+use super::sys::{self, Attachment, Mapping, Ring};
+use crate::error::LinkError;
+
+/// Whether this build has the kernel filter in it: false when there was no clang, or not for Linux.
+pub const FILTER_BUILT: bool = cfg!(irl_bpf);
+
+#[cfg(irl_bpf)]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/filter.bpf.o"));
+#[cfg(not(irl_bpf))]
+static OBJECT: &[u8] = &[];
+
+const PROGRAM: &str = "irl_filter";
+const PROGRAM_FRAGS: &str = "irl_filter_frags";
+const PROGRAM_PASS: &str = "irl_pass";
+
+/// The kernel's ENOTSUPP, which has no name in user space.
+const ENOTSUPP: i32 = 524;
+
+/// How the filter sits on its interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum XdpMode {
+    /// In the driver, for frames in several pieces too.
+    NativeFrags,
+    /// In the driver.
+    Native,
+    /// In the kernel's receive path, behind the driver: works everywhere, and is slower.
+    Generic,
+}
+
+impl XdpMode {
+    const LADDER: [Self; 3] = [Self::NativeFrags, Self::Native, Self::Generic];
+
+    fn program(self) -> &'static str {
+        match self {
+            Self::NativeFrags => PROGRAM_FRAGS,
+            Self::Native | Self::Generic => PROGRAM,
+        }
+    }
+
+    fn attachment(self) -> Attachment {
+        match self {
+            Self::NativeFrags | Self::Native => Attachment::Native,
+            Self::Generic => Attachment::Generic,
+        }
+    }
+}
+
+impl fmt::Display for XdpMode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NativeFrags => "native-frags",
+            Self::Native => "native",
+            Self::Generic => "generic",
+        })
+    }
+}
+
+/// What the program decided about one frame given to it by [`KernelFilter::rehearse`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rehearsal {
+    /// The XDP action: 1 = drop, 2 = pass.
+    pub action: u32,
+    /// Average time of one run in ns.
+    pub ns: u32,
+}
+
+/// The program, loaded, and where it is attached.
+///
+/// It is attached by a `bpf_link`: dropping this value, or the death of the process by whatever means, detaches it.
+#[derive(Debug)]
+pub struct KernelFilter {
+    // Fields drop in this order: detached first, maps last.
+    link: Option<OwnedFd>,
+    ebpf: Ebpf,
+    mode: Option<XdpMode>,
+    interface: String,
+    registry: Registry,
+    steering: Mapping,
+    states: Arc<Mapping>,
+    rings: OwnedFd,
+    past_overruns: BTreeMap<u16, u64>,
+}
+
+impl KernelFilter {
+    /// Loads the filter and attaches it to the interface `interface` of this thread's network namespace: in the
+    /// driver where the driver can, else generic.
+    ///
+    /// # Errors
+    /// [`LinkError::Unsupported`] when it was built without clang or the device takes no XDP program,
+    /// [`LinkError::UnknownInterface`], [`LinkError::Occupied`] when another XDP program sits there (it is left
+    /// alone), [`LinkError::Privilege`] naming the capability, [`LinkError::Load`] with the verifier's log.
+    pub fn attach(interface: &str, config: &FilterConfig) -> Result<Self, LinkError> {
+        let ifindex = interface_index(interface)?;
+        if let Some(capability) = missing_capability() {
+            return Err(LinkError::Privilege {
+                capability,
+                what: format!("attaching the filter to the interface {interface}"),
+            });
+        }
+        let mut filter = Self::load(config)?;
+        filter.interface = interface.to_owned();
+        let mut refusals = Vec::new();
+        for mode in XdpMode::LADDER {
+            let attempt = filter.program(mode.program()).and_then(|program| {
+                let fd = program.fd().map_err(|error| program_error(PROGRAM, error))?;
+                Ok(sys::link_xdp(fd.as_fd(), ifindex, mode.attachment()))
+            });
+            match attempt {
+                Ok(Ok(link)) => {
+                    for refusal in &refusals {
+                        info!("{interface}: {refusal}");
+                    }
+                    if mode == XdpMode::Generic {
+                        warn!("{interface}: the driver takes no XDP program; the filter runs in generic mode, slower");
+                    }
+                    filter.link = Some(link);
+                    filter.mode = Some(mode);
+                    return Ok(filter);
+                }
+                Ok(Err(error)) => match error.raw_os_error() {
+                    Some(libc::EBUSY | libc::EEXIST) => return Err(occupied(interface, ifindex)),
+                    Some(libc::EPERM | libc::EACCES) => {
+                        return Err(LinkError::Privilege {
+                            capability: "CAP_NET_ADMIN",
+                            what: format!("attaching the filter to the interface {interface}"),
+                        });
+                    }
+                    Some(libc::ENODEV) => return Err(LinkError::InterfaceGone { name: interface.to_owned() }),
+                    Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE | libc::E2BIG | libc::EMSGSIZE | ENOTSUPP)
+                    | Some(_)
+                    | None => {
+                        refusals.push(format!("XDP mode {mode} refused: {error}"));
+                    }
+                },
+                // An old kernel or driver may take the plain program where it refuses the one for pieces.
+                Err(error) if mode == XdpMode::NativeFrags => {
+                    refusals.push(format!("XDP mode {mode} refused: {error}"))
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Err(LinkError::Unsupported(format!(
+            "the interface {interface} takes no XDP program ({}). A large MTU is the usual reason: try `ip link set dev \
+             {interface} mtu 3498` or less, or use the packet engine",
+            refusals.join("; ")
+        )))
+    }
+
+    /// Loads the filter without attaching it: for [`KernelFilter::rehearse`].
+    ///
+    /// # Errors
+    /// As [`KernelFilter::attach`].
+    pub fn load(config: &FilterConfig) -> Result<Self, LinkError> {
+        if OBJECT.is_empty() {
+            return Err(LinkError::Unsupported(
+                "this build has no kernel filter, because clang was missing when it was made: install clang and build \
+                 again, or use the packet engine"
+                    .to_owned(),
+            ));
+        }
+        let registry = Registry::new(config)?;
+        let mut ebpf = Ebpf::load(OBJECT).map_err(load_error)?;
+        let (mut v4, mut v6) = (Vec::new(), Vec::new());
+        for (address, kind) in registry.addresses() {
+            match address {
+                IpAddr::V4(address) => v4.push((address.octets(), address_kind(kind))),
+                IpAddr::V6(address) => v6.push((address.octets(), address_kind(kind))),
+            }
+        }
+        let mut addresses4: HashMap<_, [u8; 4], u32> =
+            map_mut(&mut ebpf, "addresses4")?.try_into().map_err(map_error)?;
+        for (address, kind) in v4 {
+            addresses4.insert(address, kind, 0).map_err(map_error)?;
+        }
+        let mut addresses6: HashMap<_, [u8; 16], u32> =
+            map_mut(&mut ebpf, "addresses6")?.try_into().map_err(map_error)?;
+        for (address, kind) in v6 {
+            addresses6.insert(address, kind, 0).map_err(map_error)?;
+        }
+        let steering = mapped(&mut ebpf, "steering", STEERING_LEN)?;
+        for index in 0..STEERING_LEN / 2 {
+            steering.u16(index).store(NO_OWNER, Ordering::Relaxed);
+        }
+        let states = Arc::new(mapped(&mut ebpf, "states", usize::from(MAX_OWNERS) * STATE_LEN)?);
+        let rings = descriptor(&mut ebpf, "rings")?
+            .try_clone_to_owned()
+            .map_err(|error| LinkError::os("keeping the table of ring buffers", error))?;
+        let mut filter = Self {
+            link: None,
+            ebpf,
+            mode: None,
+            interface: String::new(),
+            registry,
+            steering,
+            states,
+            rings,
+            past_overruns: BTreeMap::new(),
+        };
+        filter.write_settings()?;
+        Ok(filter)
+    }
+
+    /// Takes an owner in and returns the receiver of its records. From now on frames on its ports are taken from
+    /// the host.
+    ///
+    /// # Errors
+    /// [`LinkError::Config`] when owner, ports or echo identifiers are taken, or the probe has too many match rules;
+    /// [`LinkError::Os`] when there is no memory for the ring buffer.
+    pub fn add_owner(&mut self, config: OwnerConfig) -> Result<RingReceiver, LinkError> {
+        let bytes = config.ring_bytes.clamp(sys::page_size(), 1 << 30).next_power_of_two();
+        self.registry.add(&config)?;
+        let added = self.install(&config, bytes);
+        if added.is_err() {
+            self.registry.remove(config.owner);
+        }
+        added
+    }
+
+    fn install(&mut self, config: &OwnerConfig, bytes: usize) -> Result<RingReceiver, LinkError> {
+        let number = config.owner;
+        let what = || format!("making a ring buffer of {bytes} bytes for owner {number}");
+        let map = sys::create_ring(bytes as u32).map_err(|error| LinkError::os(what(), error))?;
+        let ring = Ring::new(map.as_fd(), bytes).map_err(|error| LinkError::os(what(), error))?;
+        let state = usize::from(number) * STATE_LEN;
+        self.states.u32(state).store(0, Ordering::Relaxed);
+        self.states.u64(state + 8).store(0, Ordering::Relaxed);
+        sys::set_inner_map(self.rings.as_fd(), u32::from(number), map.as_fd())
+            .map_err(|error| LinkError::os(what(), error))?;
+        self.owners()?.set(u32::from(number), Owner::of(config), 0).map_err(map_error)?;
+        self.write_settings()?;
+        // The ports last: frames follow at once.
+        self.steer(config, number);
+        Ok(RingReceiver::new(number, ring, map, Arc::clone(&self.states)))
+    }
+
+    /// Gives an owner's ports back to the host. Its receiver keeps what it has not drained. Unknown owners are
+    /// ignored.
+    ///
+    /// # Errors
+    /// [`LinkError::Os`] when the kernel refuses.
+    pub fn remove_owner(&mut self, owner: u16) -> Result<(), LinkError> {
+        let Some(config) = self.registry.remove(owner) else {
+            return Ok(());
+        };
+        self.steer(&config, NO_OWNER);
+        self.write_settings()?;
+        sys::remove_inner_map(self.rings.as_fd(), u32::from(owner))
+            .map_err(|error| LinkError::os(format!("removing the ring buffer of owner {owner}"), error))?;
+        let lost = self.overruns_of(owner);
+        if lost > 0 {
+            *self.past_overruns.entry(owner).or_default() += lost;
+        }
+        Ok(())
+    }
+
+    /// What became of the frames that were not simply the host's.
+    ///
+    /// # Errors
+    /// [`LinkError::Os`] when the kernel's counters cannot be read.
+    pub fn counters(&self) -> Result<FilterCounters, LinkError> {
+        let map = self.ebpf.map("counters").ok_or_else(|| missing("counters"))?;
+        let counters: PerCpuArray<_, Counters> = map.try_into().map_err(map_error)?;
+        let mut sum = FilterCounters::default();
+        for cpu in counters.get(&0, 0).map_err(map_error)?.iter() {
+            for reason in Reason::ALL {
+                sum.add(reason, cpu.count[reason as usize]);
+            }
+        }
+        sum.overruns = self.past_overruns.clone();
+        for owner in self.registry.owners() {
+            let lost = self.overruns_of(owner);
+            if lost > 0 {
+                *sum.overruns.entry(owner).or_default() += lost;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// How it is attached; `None` when it is only loaded.
+    pub fn mode(&self) -> Option<XdpMode> {
+        self.mode
+    }
+
+    /// The interface it is attached to; empty when it is only loaded.
+    pub fn interface(&self) -> &str {
+        &self.interface
+    }
+
+    /// Runs the program `repeat` times on `frame` without any network: its records and counters are as real as
+    /// those of a received frame.
+    ///
+    /// # Errors
+    /// [`LinkError::Os`] when the kernel refuses: a frame shorter than 14 bytes or longer than a page.
+    pub fn rehearse(&mut self, frame: &[u8], repeat: u32) -> Result<Rehearsal, LinkError> {
+        self.run(PROGRAM, frame, repeat)
+    }
+
+    /// The same on a program that passes everything: what the filter's cost is measured against.
+    ///
+    /// # Errors
+    /// As [`KernelFilter::rehearse`].
+    pub fn rehearse_pass(&mut self, frame: &[u8], repeat: u32) -> Result<Rehearsal, LinkError> {
+        self.run(PROGRAM_PASS, frame, repeat)
+    }
+
+    fn run(&mut self, name: &'static str, frame: &[u8], repeat: u32) -> Result<Rehearsal, LinkError> {
+        let program = self.program(name)?;
+        let options = TestRunOptions { data_in: Some(frame), repeat, ..TestRunOptions::default() };
+        let result = program.test_run(options).map_err(|error| program_error(name, error))?;
+        Ok(Rehearsal { action: result.return_value, ns: result.duration.as_nanos() as u32 })
+    }
+
+    /// The program with this name, loaded when it is first asked for.
+    fn program(&mut self, name: &'static str) -> Result<&mut Xdp, LinkError> {
+        let program: &mut Xdp = self
+            .ebpf
+            .program_mut(name)
+            .ok_or_else(|| missing(name))?
+            .try_into()
+            .map_err(|error| program_error(name, error))?;
+        if program.fd().is_err() {
+            program.load().map_err(|error| program_error(name, error))?;
+        }
+        Ok(program)
+    }
+
+    fn owners(&mut self) -> Result<Array<&mut MapData, Owner>, LinkError> {
+        map_mut(&mut self.ebpf, "owners")?.try_into().map_err(map_error)
+    }
+
+    fn write_settings(&mut self) -> Result<(), LinkError> {
+        let settings = Settings::of(&self.registry);
+        let mut map: Array<_, Settings> = map_mut(&mut self.ebpf, ".data.settings")?.try_into().map_err(map_error)?;
+        map.set(0, settings, 0).map_err(map_error)
+    }
+
+    fn steer(&self, config: &OwnerConfig, owner: u16) {
+        let (table, claims) = Registry::claims(config);
+        let start = match table {
+            Table::Port => 0,
+            Table::Echo => 1 << 16,
+        };
+        for claim in claims {
+            self.steering.u16(start + usize::from(claim)).store(owner, Ordering::Relaxed);
+        }
+    }
+
+    fn overruns_of(&self, owner: u16) -> u64 {
+        self.states.u64(usize::from(owner) * STATE_LEN + 8).load(Ordering::Relaxed)
+    }
+}
+
+fn interface_index(interface: &str) -> Result<u32, LinkError> {
+    nix::net::if_::if_nametoindex(interface).map_err(|errno| match errno {
+        Errno::ENODEV | Errno::ENXIO | Errno::EINVAL => LinkError::UnknownInterface {
+            name: interface.to_owned(),
+            known: nix::net::if_::if_nameindex()
+                .map(|all| all.iter().map(|one| one.name().to_string_lossy().into_owned()).collect())
+                .unwrap_or_default(),
+        },
+        errno => LinkError::os(format!("looking up the interface {interface}"), errno.into()),
+    })
+}
+
+fn occupied(interface: &str, ifindex: u32) -> LinkError {
+    let (id, program) = program_on(ifindex).unwrap_or_else(|| (0, "of unknown name".to_owned()));
+    LinkError::Occupied { interface: interface.to_owned(), program, id }
+}
+
+fn missing(name: &str) -> LinkError {
+    LinkError::Unsupported(format!("the embedded filter object has no {name}: build again from a clean tree"))
+}
+
+fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, LinkError> {
+    ebpf.map_mut(name).ok_or_else(|| missing(name))
+}
+
+fn descriptor<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<BorrowedFd<'a>, LinkError> {
+    match map_mut(ebpf, name)? {
+        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data.fd().as_fd()),
+        _ => Err(missing(name)),
+    }
+}
+
+fn mapped(ebpf: &mut Ebpf, name: &str, len: usize) -> Result<Mapping, LinkError> {
+    Mapping::new(descriptor(ebpf, name)?, len, 0, true)
+        .map_err(|error| LinkError::os(format!("mapping the filter's {name}"), error))
+}
+
+fn map_error(error: MapError) -> LinkError {
+    match error {
+        MapError::SyscallError(error) => LinkError::os(error.call, error.io_error),
+        other => LinkError::Unsupported(format!("a map of the filter cannot be used: {other}")),
+    }
+}
+
+/// EPERM although the capabilities are there: a container or a user namespace that the kernel does not trust with BPF.
+fn refused_bpf() -> LinkError {
+    LinkError::Privilege {
+        capability: missing_capability().unwrap_or("CAP_BPF in the host's own user namespace"),
+        what: "loading the filter".to_owned(),
+    }
+}
+
+fn load_error(error: EbpfError) -> LinkError {
+    match error {
+        EbpfError::MapError(MapError::CreateError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EPERM) => {
+            refused_bpf()
+        }
+        EbpfError::ProgramError(error) => program_error(PROGRAM, error),
+        other => LinkError::Load { reason: with_sources(&other), log: String::new() },
+    }
+}
+
+fn program_error(name: &str, error: ProgramError) -> LinkError {
+    match error {
+        ProgramError::LoadError { io_error, .. }
+            if matches!(io_error.raw_os_error(), Some(libc::EPERM)) && missing_capability().is_some() =>
+        {
+            refused_bpf()
+        }
+        ProgramError::LoadError { io_error, verifier_log } => {
+            LinkError::Load { reason: format!("{name}: {io_error}"), log: verifier_log.to_string() }
+        }
+        ProgramError::SyscallError(error) => LinkError::os(error.call, error.io_error),
+        other => LinkError::Load { reason: format!("{name}: {}", with_sources(&other)), log: String::new() },
+    }
+}
+
+fn with_sources(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(inner) = source {
+        text.push_str(": ");
+        text.push_str(&inner.to_string());
+        source = inner.source();
+    }
+    text
+}

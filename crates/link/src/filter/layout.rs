@@ -1,0 +1,220 @@
+//! The values of the kernel filter's maps: Rust twin of `bpf/filter.h`. A test compares sizes and offsets.
+
+use std::net::IpAddr;
+
+use irl_wire::probe::{Base, Expect, Protocol};
+
+use super::config::{Accept, AddressKind, Frames, MAX_RULES, OwnerConfig};
+use super::registry::{NO_OWNER, Registry};
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Box4 {
+    first: u32,
+    last: u32,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Box6 {
+    high_first: u64,
+    high_last: u64,
+    low_first: u64,
+    low_last: u64,
+}
+
+impl Box4 {
+    const EMPTY: Self = Self { first: u32::MAX, last: 0 };
+
+    fn include(&mut self, address: u32) {
+        self.first = self.first.min(address);
+        self.last = self.last.max(address);
+    }
+}
+
+impl Box6 {
+    const EMPTY: Self = Self { high_first: u64::MAX, high_last: 0, low_first: u64::MAX, low_last: 0 };
+
+    fn include(&mut self, address: u128) {
+        let (high, low) = ((address >> 64) as u64, address as u64);
+        self.high_first = self.high_first.min(high);
+        self.high_last = self.high_last.max(high);
+        self.low_first = self.low_first.min(low);
+        self.low_last = self.low_last.max(low);
+    }
+}
+
+/// `struct settings`: what the program looks at before any map.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Settings {
+    spare6: Box6,
+    host6: Box6,
+    spare4: Box4,
+    host4: Box4,
+    port_first: u16,
+    port_last: u16,
+    neighbour_owner: u16,
+    stray_owner: u16,
+    echo_owned: u32,
+    zero: u32,
+}
+
+// SAFETY: made of integers alone, without padding, so any bytes are a value of it.
+unsafe impl aya::Pod for Settings {}
+
+impl Settings {
+    pub(super) fn of(registry: &Registry) -> Self {
+        let (mut spare6, mut host6, mut spare4, mut host4) = (Box6::EMPTY, Box6::EMPTY, Box4::EMPTY, Box4::EMPTY);
+        for (address, kind) in registry.addresses() {
+            match (address, kind) {
+                (IpAddr::V4(v4), AddressKind::Spare) => spare4.include(v4.to_bits()),
+                (IpAddr::V4(v4), AddressKind::Host) => host4.include(v4.to_bits()),
+                (IpAddr::V6(v6), AddressKind::Spare) => spare6.include(v6.to_bits()),
+                (IpAddr::V6(v6), AddressKind::Host) => host6.include(v6.to_bits()),
+            }
+        }
+        let (port_first, port_last) = registry.port_bounds().unwrap_or((u16::MAX, 0));
+        Self {
+            spare6,
+            host6,
+            spare4,
+            host4,
+            port_first,
+            port_last,
+            neighbour_owner: registry.neighbour_owner().unwrap_or(NO_OWNER),
+            stray_owner: registry.stray_owner().unwrap_or(NO_OWNER),
+            echo_owned: u32::from(registry.echo_owned()),
+            zero: 0,
+        }
+    }
+}
+
+/// `struct rule`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rule {
+    class_index: u8,
+    protocol: u8,
+    base: u8,
+    width: u8,
+    offset: u16,
+    flags: u8,
+    shift: u8,
+    mask: u32,
+    value: u32,
+}
+
+const RULE_COOKIE: u8 = 1;
+const RULE_LAST: u8 = 2;
+
+/// `struct owner`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Owner {
+    key: [u64; 2],
+    max_data: u32,
+    port_count: u32,
+    port_first: u16,
+    probes: u16,
+    protocol: u8,
+    accept: u8,
+    frames: u8,
+    zero0: u8,
+    rule_count: u32,
+    zero1: u32,
+    rules: [Rule; MAX_RULES],
+}
+
+// SAFETY: made of integers alone, without padding, so any bytes are a value of it.
+unsafe impl aya::Pod for Owner {}
+
+/// IP's number of a protocol; ICMPv6 goes under ICMP's.
+fn protocol_number(protocol: Protocol) -> u8 {
+    match protocol {
+        Protocol::Icmp => 1,
+        Protocol::Tcp => 6,
+        Protocol::Udp => 17,
+    }
+}
+
+impl Owner {
+    /// The registry has checked the bounds of classes and rules.
+    pub(super) fn of(config: &OwnerConfig) -> Self {
+        let mut rules = [Rule::default(); MAX_RULES];
+        let mut rule_count = 0;
+        for (index, class) in config.classes.iter().enumerate() {
+            // A class without rules always holds: one rule of width 0 says so.
+            let count = class.rules.len().max(1);
+            for position in 0..count {
+                let rule = class.rules.get(position);
+                let (flags, shift, value) = match rule.map(|rule| rule.expect) {
+                    Some(Expect::Cookie { shift, add }) => (RULE_COOKIE, shift, add),
+                    Some(Expect::Value(value)) => (0, 0, value),
+                    None => (0, 0, 0),
+                };
+                rules[rule_count] = Rule {
+                    class_index: index as u8,
+                    protocol: protocol_number(class.protocol),
+                    base: rule.map_or(0, |rule| match rule.base {
+                        Base::Network => 0,
+                        Base::Transport => 1,
+                        Base::Payload => 2,
+                        Base::Quoted => 3,
+                    }),
+                    width: rule.map_or(0, |rule| rule.width),
+                    offset: rule.map_or(0, |rule| rule.offset),
+                    flags: flags | if position + 1 == count { RULE_LAST } else { 0 },
+                    shift,
+                    mask: rule.map_or(0, |rule| rule.mask),
+                    value,
+                };
+                rule_count += 1;
+            }
+        }
+        Self {
+            key: config.key.halves(),
+            max_data: config.max_data,
+            port_count: u32::from(config.ports.last - config.ports.first) + 1,
+            port_first: config.ports.first,
+            probes: config.probes,
+            protocol: protocol_number(config.protocol),
+            accept: match config.accept {
+                Accept::Cookie => 0,
+                Accept::Any => 1,
+            },
+            frames: match config.frames {
+                Frames::Never => 0,
+                Frames::Payload => 1,
+                Frames::Always => 2,
+            },
+            zero0: 0,
+            rule_count: rule_count as u32,
+            zero1: 0,
+            rules,
+        }
+    }
+}
+
+/// `enum address_kind`.
+pub(super) fn address_kind(kind: AddressKind) -> u32 {
+    match kind {
+        AddressKind::Spare => 1,
+        AddressKind::Host => 2,
+    }
+}
+
+/// `struct counters`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Counters {
+    pub(super) count: [u64; 16],
+}
+
+// SAFETY: an array of integers, so any bytes are a value of it.
+unsafe impl aya::Pod for Counters {}
+
+/// Bytes of `struct steering`: an owner for each port, then one for each echo identifier.
+pub(super) const STEERING_LEN: usize = 2 * 65_536 * 2;
+/// Bytes of `struct owner_state`: a waiting flag at 0, an overrun counter at 8.
+pub(super) const STATE_LEN: usize = 64;
