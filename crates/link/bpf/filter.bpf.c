@@ -77,10 +77,16 @@ struct claim {
 struct scratch {
 	struct packet packet;
 	struct claim claim;
+	struct tcp_fields tcp;
 	u32 at; /* cursor in the TCP options */
 	u32 sacks; /* whether SACK blocks were there */
+	u32 frames; /* how the owner wants it */
+	u32 proven; /* whether the cookie leaves no room for doubt */
 	u32 failed_class; /* while match rules are tried */
 	u32 with_cookie;
+	u32 found;
+	u32 bases[4]; /* where the rules' offsets count from, by enum rule_base */
+	u64 cookie;
 	union {
 		struct tcp4_record tcp4;
 		struct tcp6_record tcp6;
@@ -197,13 +203,14 @@ INLINE struct scratch *scratch(void)
 	return bpf_map_lookup_elem(&scratches, &zero);
 }
 
-INLINE void count(u32 reason)
+GLOBAL int count(u32 reason)
 {
 	u32 zero = 0;
 	struct counters *c = bpf_map_lookup_elem(&counters, &zero);
 
 	if (c)
 		c->count[reason & 15]++;
+	return 0;
 }
 
 INLINE int in_box4(const struct box4 *box, u32 address)
@@ -275,23 +282,30 @@ INLINE u32 pseudo_header(const struct scratch *s, const struct packet *p, u32 pr
 	return sum;
 }
 
-/* Looks at the checksums of a frame that is ours, and flags what it finds. `length` is the transport's. */
-INLINE void flag_checksums(struct scratch *s, struct packet *p, u32 length)
+/* Looks at the checksums of a frame that is ours, and flags what it finds. */
+GLOBAL int flag_checksums(void)
 {
-	u32 seed = 0;
+	struct scratch *s = scratch();
+	u32 seed = 0, length;
+	struct packet *p;
 
+	if (!s)
+		return 0;
+	p = &s->packet;
+	length = p->end - p->transport;
 	if (!p->v6 && !checksum_right(s, p->network, p->transport - p->network, 0))
 		p->flags |= FLAG_BAD_CHECKSUM;
 	if (p->protocol == PROTO_UDP && !p->v6 && load16(s, p->transport + 6) == 0)
-		return; /* RFC 768: no checksum was made */
+		return 0; /* RFC 768: no checksum was made */
 	if (p->transport + length > HEAD_LEN) {
 		p->flags |= FLAG_UNCHECKED;
-		return;
+		return 0;
 	}
 	if (p->protocol != PROTO_ICMP)
 		seed = pseudo_header(s, p, p->protocol, length);
 	if (!checksum_right(s, p->transport, length, seed))
 		p->flags |= FLAG_BAD_CHECKSUM;
+	return 0;
 }
 
 /* After a record is committed: wakes the receiver if it sleeps. The commit's atomic exchange stands between the
@@ -354,50 +368,65 @@ GLOBAL int deliver_frame(struct xdp_md *ctx, u32 owner, u32 len, u32 flags)
 	return 1;
 }
 
-/* TCP options, read like a hostile peer wrote them. */
-INLINE void parse_options(struct scratch *s, u32 start, u32 end, struct tcp_fields *tcp)
+/* One TCP option, read like a hostile peer wrote it; 1 when it was the last. A turn of bpf_loop, here and below: the
+ * verifier follows a turn once, where a plain loop costs a process without CAP_PERFMON more than the kernel allows. */
+static long read_option(u32 turn, void *context)
 {
-	volatile u32 *cursor = &s->at;
-	u32 at, kind, length, i;
+	struct scratch *s = scratch();
+	struct tcp_fields *tcp;
+	u32 at, end, kind, length;
 
-	*cursor = start;
-	for (i = 0; i < 40; i++) {
-		at = *cursor;
-		if (at >= end)
-			break;
-		kind = read8(s, at);
-		if (kind == 0)
-			break;
-		if (kind == 1) {
-			*cursor = at + 1;
-			continue;
-		}
-		length = at + 1 < end ? read8(s, at + 1) : 0;
-		if (length < 2 || at + length > end) {
-			tcp->options |= OPTION_MALFORMED;
-			break;
-		}
-		if (kind == 2 && length == 4) {
-			tcp->mss = load16(s, at + 2);
-		} else if (kind == 3 && length == 3) {
-			tcp->window_scale = read8(s, at + 2);
-		} else if (kind == 4 && length == 2) {
-			tcp->options |= OPTION_SACK_PERMITTED;
-		} else if (kind == 8 && length == 10) {
-			tcp->options |= OPTION_TIMESTAMPS;
-			tcp->tsval = load32(s, at + 2);
-			tcp->tsecr = load32(s, at + 6);
-		} else if (kind == 5) {
-			s->sacks = 1;
-		}
-		*cursor = at + length;
+	(void)turn;
+	(void)context;
+	if (!s)
+		return 1;
+	tcp = &s->tcp;
+	at = s->at;
+	end = s->packet.payload;
+	if (at >= end)
+		return 1;
+	kind = read8(s, at);
+	if (kind == 0)
+		return 1;
+	if (kind == 1) {
+		s->at = at + 1;
+		return 0;
 	}
+	length = at + 1 < end ? read8(s, at + 1) : 0;
+	if (length < 2 || at + length > end) {
+		tcp->options |= OPTION_MALFORMED;
+		return 1;
+	}
+	s->at = at + length;
+	if (kind == 2 && length == 4) {
+		tcp->mss = load16(s, at + 2);
+	} else if (kind == 3 && length == 3) {
+		tcp->window_scale = read8(s, at + 2);
+	} else if (kind == 4 && length == 2) {
+		tcp->options |= OPTION_SACK_PERMITTED;
+	} else if (kind == 8 && length == 10) {
+		tcp->options |= OPTION_TIMESTAMPS;
+		tcp->tsval = load32(s, at + 2);
+		tcp->tsecr = load32(s, at + 6);
+	} else if (kind == 5) {
+		s->sacks = 1;
+	}
+	return 0;
 }
 
-INLINE void fill_tcp(struct scratch *s, const struct packet *p, struct tcp_fields *tcp)
+/* The fields of a TCP segment, into the scratch. */
+GLOBAL int read_tcp(void)
 {
-	u32 t = p->transport;
+	struct scratch *s = scratch();
+	struct tcp_fields *tcp;
+	struct packet *p;
+	u32 t;
 
+	if (!s)
+		return 0;
+	p = &s->packet;
+	tcp = &s->tcp;
+	t = p->transport;
 	tcp->sport = load16(s, t);
 	tcp->dport = load16(s, t + 2);
 	tcp->seq = load32(s, t + 4);
@@ -413,7 +442,10 @@ INLINE void fill_tcp(struct scratch *s, const struct packet *p, struct tcp_field
 	tcp->tsval = 0;
 	tcp->tsecr = 0;
 	s->sacks = 0;
-	parse_options(s, t + 20, p->payload, tcp);
+	s->at = t + 20;
+	if (t + 20 < p->payload)
+		bpf_loop(40, read_option, (void *)0, 0);
+	return 0;
 }
 
 /* An address as records carry it where one layout serves both families: IPv4 mapped into IPv6. */
@@ -447,9 +479,22 @@ INLINE void fill_udp(const struct scratch *s, const struct packet *p, struct udp
 	b->zero2 = 0;
 }
 
+/* A mask of a loaded word's first `n` bytes in memory. */
+INLINE u64 first_bytes(u32 n)
+{
+	if (n >= 8)
+		return ~0ULL;
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+	return ~(~0ULL << (8 * n));
+#else
+	return ~(~0ULL >> (8 * n));
+#endif
+}
+
 INLINE void fill_icmp(const struct scratch *s, const struct packet *p, const struct claim *c, struct icmp_body *b)
 {
-	u32 t = p->transport, i, n = p->end - p->payload;
+	u32 t = p->transport, n = p->end - p->payload, available;
+	u64 *words = (u64 *)b->payload;
 
 	map_address(s, p, p->saddr, b->saddr);
 	map_address(s, p, p->daddr, b->daddr);
@@ -461,7 +506,8 @@ INLINE void fill_icmp(const struct scratch *s, const struct packet *p, const str
 	b->quoted_seq = 0;
 	b->quoted_daddr[0] = 0;
 	b->quoted_daddr[1] = 0;
-	__builtin_memset(b->payload, 0, sizeof(b->payload));
+	words[0] = 0;
+	words[1] = 0;
 	if (p->quoted) {
 		b->quoted_protocol = p->v6 && c->protocol == PROTO_ICMP ? PROTO_ICMP6 : c->protocol;
 		b->quoted_seq = c->protocol == PROTO_TCP ? net32(c->seq) : load32(s, t + 4);
@@ -478,9 +524,11 @@ INLINE void fill_icmp(const struct scratch *s, const struct packet *p, const str
 	b->quoted_protocol = 0;
 	b->id = load16(s, t + 4);
 	b->sequence = load16(s, t + 6);
-	for (i = 0; i < sizeof(b->payload); i++)
-		if (i < n && p->payload + i < p->limit)
-			b->payload[i] = read8(s, p->payload + i);
+	available = p->payload + n < p->limit ? n : p->limit - p->payload;
+	if (available > 0)
+		words[0] = load64(s, p->payload) & first_bytes(available);
+	if (available > 8)
+		words[1] = load64(s, p->payload + 8) & first_bytes(available - 8);
 }
 
 /* Hands the frame to its owner as a compact record where that suffices; 0 when it was lost. */
@@ -501,12 +549,17 @@ GLOBAL int deliver(struct xdp_md *ctx, u32 owner, u32 frames)
 	if (frames == FRAMES_ALWAYS || (frames == FRAMES_PAYLOAD && is_tcp_or_udp(p->protocol) && p->end > p->payload))
 		return deliver_frame(ctx, owner, p->len, flags);
 
+	if (p->protocol == PROTO_TCP) {
+		read_tcp();
+		if (frames == FRAMES_PAYLOAD && s->sacks)
+			return deliver_frame(ctx, owner, p->len, flags);
+	}
 	if (p->protocol == PROTO_TCP && !p->v6) {
 		struct tcp4_body *b = &s->compact.tcp4.body;
 
 		b->saddr = load32(s, p->saddr);
 		b->daddr = load32(s, p->daddr);
-		fill_tcp(s, p, &b->tcp);
+		b->tcp = s->tcp;
 		size = sizeof(*b);
 		fill_header(&s->compact.tcp4.header, KIND_TCP4, flags, size, owner);
 	} else if (p->protocol == PROTO_TCP) {
@@ -516,7 +569,7 @@ GLOBAL int deliver(struct xdp_md *ctx, u32 owner, u32 frames)
 		b->saddr[1] = load64(s, p->saddr + 8);
 		b->daddr[0] = load64(s, p->daddr);
 		b->daddr[1] = load64(s, p->daddr + 8);
-		fill_tcp(s, p, &b->tcp);
+		b->tcp = s->tcp;
 		size = sizeof(*b);
 		fill_header(&s->compact.tcp6.header, KIND_TCP6, flags, size, owner);
 	} else if (p->protocol == PROTO_UDP) {
@@ -528,8 +581,6 @@ GLOBAL int deliver(struct xdp_md *ctx, u32 owner, u32 frames)
 		size = sizeof(struct icmp_body);
 		fill_header(&s->compact.icmp.header, KIND_ICMP, flags, size, owner);
 	}
-	if (frames == FRAMES_PAYLOAD && p->protocol == PROTO_TCP && s->sacks)
-		return deliver_frame(ctx, owner, p->len, flags);
 	if (bpf_ringbuf_output(ring, &s->compact, sizeof(struct record_header) + size, BPF_RB_NO_WAKEUP)) {
 		overrun(state);
 		return 0;
@@ -539,13 +590,19 @@ GLOBAL int deliver(struct xdp_md *ctx, u32 owner, u32 frames)
 }
 
 /* Whether a socket of the host wants this segment or datagram. */
-NOINLINE int host_socket(struct xdp_md *ctx, const struct scratch *s, u32 v6, u32 saddr, u32 ports_protocol)
+GLOBAL int host_socket(struct xdp_md *ctx)
 {
-	u32 ports = ports_protocol & 0xffff, protocol = ports_protocol >> 16;
 	struct bpf_sock_tuple tuple = {};
+	struct scratch *s = scratch();
+	u32 ports, saddr, protocol;
 	struct bpf_sock *sock;
 
-	if (v6) {
+	if (!s)
+		return 0;
+	ports = s->packet.transport;
+	saddr = s->packet.saddr;
+	protocol = s->packet.protocol;
+	if (s->packet.v6) {
 		*(u64 *)&tuple.ipv6.saddr[0] = load64(s, saddr);
 		*(u64 *)&tuple.ipv6.saddr[2] = load64(s, saddr + 8);
 		*(u64 *)&tuple.ipv6.daddr[0] = load64(s, saddr + 16);
@@ -648,10 +705,16 @@ INLINE int parse_ipv4(const struct scratch *s, struct packet *p)
 }
 
 /* IPv6's header and those extension headers that may precede an answer to us. */
-INLINE int parse_ipv6(const struct scratch *s, struct packet *p)
+GLOBAL int parse_ipv6(void)
 {
-	u32 n = p->network, next, at, i;
+	struct scratch *s = scratch();
+	u32 n, next, at, i;
+	struct packet *p;
 
+	if (!s)
+		return 0;
+	p = &s->packet;
+	n = p->network;
 	if (n + 40 > p->limit || read8(s, n) >> 4 != 6)
 		return 0;
 	p->end = n + 40 + read16(s, n + 4);
@@ -763,65 +826,89 @@ INLINE int port_fits(const struct owner *o, u64 cookie, u32 port)
 	return number < o->probes;
 }
 
-/* The first answer class all of whose rules hold, counted from 1, with FLAG_COOKIE when one of its rules compared a
- * part of the cookie; 0 when there is none. */
-GLOBAL int match_classes(u32 owner, u64 cookie)
+/* One match rule; 1 when a class has held and `found` says which. */
+static long try_rule(u32 turn, void *context)
 {
-	const struct owner *o = bpf_map_lookup_elem(&owners, &owner);
 	struct scratch *s = scratch();
-	u32 i, n, protocol, limit;
-	volatile u32 *failed, *with_cookie;
+	u32 at, value, expected, limit, protocol, holds = 1, owner;
 	const struct packet *p;
+	const struct owner *o;
+	const struct rule *r;
 
-	if (!o || !s)
-		return 0;
+	(void)context;
+	if (!s)
+		return 1;
+	owner = s->claim.owner;
+	o = bpf_map_lookup_elem(&owners, &owner);
+	if (!o)
+		return 1;
+	r = &o->rules[turn & (MAX_RULES - 1)];
 	p = &s->packet;
-	n = o->rule_count;
+	if (r->class_index == s->failed_class)
+		return 0;
 	protocol = p->protocol == PROTO_ICMP6 ? PROTO_ICMP : p->protocol;
 	limit = p->end < p->limit ? p->end : p->limit;
-	failed = &s->failed_class;
-	with_cookie = &s->with_cookie;
-	*failed = ~0U;
-	*with_cookie = 0;
-	for (i = 0; i < MAX_RULES && i < n; i++) {
-		const struct rule *r = &o->rules[i];
-		u32 at, value, expected, holds = 1;
-
-		if (r->class_index == *failed)
-			continue;
-		if (r->protocol != protocol) {
-			holds = 0;
-		} else if (r->width != 0) {
-			at = r->base == BASE_NETWORK ? p->network :
-			     r->base == BASE_TRANSPORT ? p->transport :
-			     r->base == BASE_PAYLOAD ? p->payload : p->quoted;
-			expected = r->value;
-			if (r->flags & RULE_COOKIE) {
-				expected += (u32)(cookie >> (r->shift & 63));
-				*with_cookie = FLAG_COOKIE;
-			}
-			value = read32(s, at + r->offset) >> ((32 - 8 * r->width) & 31);
-			holds = at != 0 && at + r->offset + r->width <= limit && ((value ^ expected) & r->mask) == 0;
+	if (r->protocol != protocol) {
+		holds = 0;
+	} else if (r->width != 0) {
+		at = s->bases[r->base & 3];
+		expected = r->value;
+		if (r->flags & RULE_COOKIE) {
+			expected += (u32)(s->cookie >> (r->shift & 63));
+			s->with_cookie = FLAG_COOKIE;
 		}
-		if (!holds) {
-			*failed = r->class_index;
-			*with_cookie = 0;
-		} else if (r->flags & RULE_LAST) {
-			return (r->class_index + 1) | *with_cookie;
-		}
+		value = read32(s, at + r->offset) >> ((32 - 8 * r->width) & 31);
+		holds = at != 0 && at + r->offset + r->width <= limit && ((value ^ expected) & r->mask) == 0;
+	}
+	if (!holds) {
+		s->failed_class = r->class_index;
+		s->with_cookie = 0;
+		return 0;
+	}
+	if (r->flags & RULE_LAST) {
+		s->found = (r->class_index + 1) | s->with_cookie;
+		return 1;
 	}
 	return 0;
 }
 
-/* Why a frame is not the owner's (a reason), or REASON_DELIVERED when it is. Flags the packet. */
-INLINE u32 examine(const struct owner *o, const struct scratch *s, struct packet *p, struct claim *c, u32 *frames,
-		   u32 *proven)
+/* The first answer class all of whose rules hold, counted from 1, with FLAG_COOKIE when one of its rules compared a
+ * part of the cookie; 0 when there is none. */
+GLOBAL int match_classes(u32 rules, u64 cookie)
 {
-	u64 cookie;
-	u32 distance;
+	struct scratch *s = scratch();
 
-	*frames = o->frames;
-	*proven = 0;
+	if (!s)
+		return 0;
+	s->cookie = cookie;
+	s->bases[BASE_NETWORK] = s->packet.network;
+	s->bases[BASE_TRANSPORT] = s->packet.transport;
+	s->bases[BASE_PAYLOAD] = s->packet.payload;
+	s->bases[BASE_QUOTED] = s->packet.quoted;
+	s->failed_class = ~0U;
+	s->with_cookie = 0;
+	s->found = 0;
+	bpf_loop(rules & (2 * MAX_RULES - 1), try_rule, (void *)0, 0);
+	return s->found;
+}
+
+/* Why a frame is not the owner's (a reason), or REASON_DELIVERED when it is. Notes in the scratch how it is to be
+ * delivered and whether the cookie leaves no room for doubt. */
+GLOBAL int examine(u32 owner)
+{
+	const struct owner *o = bpf_map_lookup_elem(&owners, &owner);
+	struct scratch *s = scratch();
+	struct packet *p;
+	struct claim *c;
+	u32 distance;
+	u64 cookie;
+
+	if (!o || !s)
+		return REASON_NO_OWNER;
+	p = &s->packet;
+	c = &s->claim;
+	s->frames = o->frames;
+	s->proven = 0;
 	if (o->accept == ACCEPT_ANY)
 		return REASON_DELIVERED;
 	cookie = cookie_of(o, s, p, c);
@@ -830,12 +917,12 @@ INLINE u32 examine(const struct owner *o, const struct scratch *s, struct packet
 
 		if (c->protocol != PROTO_ICMP && !port_fits(o, cookie, c->our_port))
 			return REASON_BAD_COOKIE;
-		found = match_classes(c->owner, cookie);
+		found = match_classes(o->rule_count, cookie);
 		if (!found)
 			return REASON_BAD_COOKIE;
 		p->flags |= found;
-		*frames = FRAMES_ALWAYS;
-		*proven = (found & FLAG_COOKIE) != 0;
+		s->frames = FRAMES_ALWAYS;
+		s->proven = (found & FLAG_COOKIE) != 0;
 		return REASON_DELIVERED;
 	}
 	if (c->protocol == PROTO_TCP) {
@@ -846,15 +933,15 @@ INLINE u32 examine(const struct owner *o, const struct scratch *s, struct packet
 			distance -= 1;
 		if (distance > o->max_data)
 			return REASON_BAD_COOKIE;
-		*proven = distance == 0;
+		s->proven = distance == 0;
 	} else if (c->protocol == PROTO_UDP) {
 		if (!port_fits(o, cookie, c->our_port))
 			return REASON_BAD_COOKIE;
-		*proven = 1;
+		s->proven = 1;
 	} else {
 		if (c->id != cookie_echo_id(cookie) || c->sequence != cookie_echo_seq(cookie))
 			return REASON_BAD_COOKIE;
-		*proven = 1;
+		s->proven = 1;
 	}
 	p->flags |= FLAG_COOKIE;
 	return REASON_DELIVERED;
@@ -899,7 +986,7 @@ INLINE int divert_fragment(struct xdp_md *ctx, struct scratch *s, struct packet 
 	o = bpf_map_lookup_elem(&owners, &id);
 	if (!o || (o->protocol != p->protocol && o->accept != ACCEPT_ANY))
 		return XDP_PASS;
-	if (host_socket(ctx, s, p->v6, p->saddr, p->transport | (u32)p->protocol << 16)) {
+	if (host_socket(ctx)) {
 		count(REASON_HOST_SOCKET);
 		return XDP_PASS;
 	}
@@ -907,11 +994,79 @@ INLINE int divert_fragment(struct xdp_md *ctx, struct scratch *s, struct packet 
 	return XDP_DROP;
 }
 
+/* What the transport header claims, and who would own that: into the scratch's claim. Returns the reason to count when
+ * it turns out that nobody does. */
+GLOBAL int read_claim(void)
+{
+	struct scratch *s = scratch();
+	struct steering *st;
+	u32 zero = 0, length, type, reason;
+	struct packet *p;
+	struct claim *c;
+
+	st = bpf_map_lookup_elem(&steering, &zero);
+	if (!s || !st)
+		return REASON_MALFORMED;
+	p = &s->packet;
+	c = &s->claim;
+	p->payload = p->end;
+	length = p->end - p->transport;
+	reason = REASON_NO_OWNER;
+	if (p->protocol == PROTO_TCP) {
+		u32 header = (read8(s, p->transport + 12) >> 4) * 4;
+
+		if (length < 20 || p->transport + 20 > p->limit || header < 20 || header > length ||
+		    p->transport + header > p->limit) {
+			reason = REASON_MALFORMED;
+		} else {
+			p->payload = p->transport + header;
+			c->protocol = PROTO_TCP;
+			c->target_port = load16(s, p->transport);
+			c->our_port = read16(s, p->transport + 2);
+			c->seq = read32(s, p->transport + 8);
+			c->has_seq = (read8(s, p->transport + 13) & TCP_ACK) != 0;
+			c->owner = st->port[c->our_port];
+		}
+	} else if (p->protocol == PROTO_UDP) {
+		u32 udp_len = read16(s, p->transport + 4);
+
+		if (length < 8 || p->transport + 8 > p->limit || udp_len < 8 || udp_len > length) {
+			reason = REASON_MALFORMED;
+		} else {
+			p->end = p->transport + udp_len;
+			p->payload = p->transport + 8;
+			c->protocol = PROTO_UDP;
+			c->target_port = load16(s, p->transport);
+			c->our_port = read16(s, p->transport + 2);
+			c->owner = st->port[c->our_port];
+		}
+	} else if (p->protocol == (p->v6 ? PROTO_ICMP6 : PROTO_ICMP)) {
+		type = read8(s, p->transport);
+		if (length < 8 || p->transport + 8 > p->limit) {
+			reason = REASON_MALFORMED;
+		} else if (is_echo_reply(p->v6, type)) {
+			p->payload = p->transport + 8;
+			c->protocol = PROTO_ICMP;
+			c->id = read16(s, p->transport + 4);
+			c->sequence = read16(s, p->transport + 6);
+			c->owner = st->echo[c->id];
+		} else if (is_icmp_error(p->v6, type)) {
+			p->payload = p->transport + 8;
+			if (!parse_quoted(s, p, c, st))
+				reason = REASON_FOREIGN_ICMP;
+		} else {
+			reason = REASON_FOREIGN_ICMP;
+		}
+	} else {
+		reason = REASON_FOREIGN_PROTOCOL;
+	}
+	return reason;
+}
+
 /* Everything that the first stage could not let go. */
 GLOBAL int divert(struct xdp_md *ctx)
 {
-	u32 zero = 0, id, kind, head, type, reason, frames, proven, length, ethertype;
-	struct steering *st;
+	u32 id, kind, head, reason, ethertype;
 	struct scratch *s;
 	struct packet *p;
 	struct claim *c;
@@ -919,8 +1074,7 @@ GLOBAL int divert(struct xdp_md *ctx)
 	int action, whole;
 
 	s = scratch();
-	st = bpf_map_lookup_elem(&steering, &zero);
-	if (!s || !st)
+	if (!s)
 		return XDP_PASS;
 	p = &s->packet;
 	c = &s->claim;
@@ -940,6 +1094,7 @@ GLOBAL int divert(struct xdp_md *ctx)
 		p->network += VLAN_LEN;
 		p->flags |= FLAG_VLAN;
 	}
+	forget();
 	if (ethertype == ETHERTYPE_ARP)
 		return divert_arp(ctx, s, p);
 
@@ -951,6 +1106,7 @@ GLOBAL int divert(struct xdp_md *ctx)
 		kind = kind_of4(load32(s, p->daddr));
 		if (kind == ADDRESS_FOREIGN)
 			return XDP_PASS;
+		forget();
 		whole = parse_ipv4(s, p);
 	} else if (ethertype == ETHERTYPE_IPV6) {
 		p->v6 = 1;
@@ -959,7 +1115,9 @@ GLOBAL int divert(struct xdp_md *ctx)
 		if (p->daddr + 16 > head)
 			return XDP_PASS;
 		kind = kind_of6(s, p->daddr);
-		whole = parse_ipv6(s, p);
+		forget();
+		whole = parse_ipv6();
+		forget();
 		if (whole && !p->fragment) {
 			action = divert_discovery(ctx, s, p, kind);
 			if (action >= 0)
@@ -970,67 +1128,16 @@ GLOBAL int divert(struct xdp_md *ctx)
 	} else {
 		return XDP_PASS;
 	}
+	forget();
 	if (whole && p->fragment)
 		return divert_fragment(ctx, s, p, kind);
 
-	/* What is claimed, by whom, and whether the headers hold together. */
-	p->payload = p->end;
-	length = p->end - p->transport;
+	reason = REASON_MALFORMED;
 	c->owner = NO_OWNER;
 	c->target = p->saddr;
-	reason = REASON_NO_OWNER;
-	if (!whole) {
-		reason = REASON_MALFORMED;
-	} else if (p->protocol == PROTO_TCP) {
-		u32 header = (read8(s, p->transport + 12) >> 4) * 4;
-
-		if (length < 20 || p->transport + 20 > head || header < 20 || header > length ||
-		    p->transport + header > head) {
-			reason = REASON_MALFORMED;
-		} else {
-			p->payload = p->transport + header;
-			c->protocol = PROTO_TCP;
-			c->target_port = load16(s, p->transport);
-			c->our_port = read16(s, p->transport + 2);
-			c->seq = read32(s, p->transport + 8);
-			c->has_seq = (read8(s, p->transport + 13) & TCP_ACK) != 0;
-			c->owner = st->port[c->our_port];
-		}
-	} else if (p->protocol == PROTO_UDP) {
-		u32 udp_len = read16(s, p->transport + 4);
-
-		if (length < 8 || p->transport + 8 > head || udp_len < 8 || udp_len > length) {
-			reason = REASON_MALFORMED;
-		} else {
-			length = udp_len;
-			p->end = p->transport + udp_len;
-			p->payload = p->transport + 8;
-			c->protocol = PROTO_UDP;
-			c->target_port = load16(s, p->transport);
-			c->our_port = read16(s, p->transport + 2);
-			c->owner = st->port[c->our_port];
-		}
-	} else if (p->protocol == (p->v6 ? PROTO_ICMP6 : PROTO_ICMP)) {
-		type = read8(s, p->transport);
-		if (length < 8 || p->transport + 8 > head) {
-			reason = REASON_MALFORMED;
-		} else if (is_echo_reply(p->v6, type)) {
-			p->payload = p->transport + 8;
-			c->protocol = PROTO_ICMP;
-			c->id = read16(s, p->transport + 4);
-			c->sequence = read16(s, p->transport + 6);
-			c->owner = st->echo[c->id];
-		} else if (is_icmp_error(p->v6, type)) {
-			p->payload = p->transport + 8;
-			if (!parse_quoted(s, p, c, st))
-				reason = REASON_FOREIGN_ICMP;
-		} else {
-			reason = REASON_FOREIGN_ICMP;
-		}
-	} else {
-		reason = REASON_FOREIGN_PROTOCOL;
-	}
-
+	if (whole)
+		reason = read_claim();
+	forget();
 	o = (void *)0;
 	id = c->owner;
 	if (id < MAX_OWNERS) {
@@ -1041,20 +1148,21 @@ GLOBAL int divert(struct xdp_md *ctx)
 	if (!o)
 		return kind == ADDRESS_HOST ? XDP_PASS : stray(ctx, p, reason);
 
-	reason = examine(o, s, p, c, &frames, &proven);
-	if (kind == ADDRESS_HOST && !proven) {
+	reason = examine(id);
+	forget();
+	if (kind == ADDRESS_HOST && !s->proven) {
 		/* The host comes first wherever the cookie leaves room for doubt. */
 		if (!is_tcp_or_udp(p->protocol)) {
 			if (reason != REASON_DELIVERED)
 				return XDP_PASS;
-		} else if (host_socket(ctx, s, p->v6, p->saddr, p->transport | (u32)p->protocol << 16)) {
+		} else if (host_socket(ctx)) {
 			count(REASON_HOST_SOCKET);
 			return XDP_PASS;
 		}
 	}
 	if (reason == REASON_DELIVERED) {
-		flag_checksums(s, p, length);
-		if (!deliver(ctx, id, frames))
+		flag_checksums();
+		if (!deliver(ctx, id, s->frames))
 			reason = REASON_RING_FULL;
 	}
 	count(reason);
@@ -1074,12 +1182,12 @@ INLINE int may_be_ours4(const u8 *ip, const u8 *end)
 		return 1;
 	if (!in_box4(&settings.host4, daddr))
 		return 0;
+	/* With options the transport header's place varies, and arithmetic of that kind on packet pointers takes
+	 * CAP_PERFMON, which we do without: the second stage reads such headers. */
+	if (unlikely(ip[0] != 0x45))
+		return 1;
 	protocol = ip[9];
-	if (likely(ip[0] == 0x45)) {
-		transport = ip + 20;
-	} else {
-		transport = ip + (ip[0] & 15) * 4;
-	}
+	transport = ip + 20;
 	if (transport + 8 > end)
 		return 0;
 	if (is_tcp_or_udp(protocol)) {

@@ -18,6 +18,8 @@ typedef long long s64;
 #define NOINLINE static __attribute__((noinline))
 /* Verified once, on its own, whatever its callers know: takes only scalars and the context. */
 #define GLOBAL __attribute__((noinline))
+/* Makes the compiler load again what lies in memory, so that the verifier forgets what it knew of it. */
+#define forget() __asm__ volatile("" ::: "memory")
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -83,6 +85,7 @@ static long (*bpf_ringbuf_output)(void *ringbuf, void *data, u64 size, u64 flags
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;
 static void (*bpf_ringbuf_submit)(void *data, u64 flags) = (void *)132;
 static void (*bpf_ringbuf_discard)(void *data, u64 flags) = (void *)133;
+static long (*bpf_loop)(u32 turns, void *turn, void *context, u64 flags) = (void *)181;
 static u64 (*bpf_xdp_get_buff_len)(struct xdp_md *ctx) = (void *)188;
 static long (*bpf_xdp_load_bytes)(struct xdp_md *ctx, u32 offset, void *buf, u32 len) = (void *)189;
 
