@@ -54,7 +54,7 @@ struct packet {
 	u8 protocol;
 	u8 ttl;
 	u8 fragment; /* 0: none, 1: the first, 2: a later one */
-	u32 quoted; /* the IP header an ICMP error quotes, or 0 */
+	u32 quoted; /* the transport header of the packet that an ICMP error quotes, or 0 */
 	u32 payload; /* what follows the transport header */
 };
 
@@ -173,19 +173,20 @@ INLINE u8 read8(const struct scratch *s, u32 offset)
 	return s->frame[offset & (HEAD_LEN - 1)];
 }
 
+/* Volatile, or clang splits unaligned loads into bytes when it merges comparisons. */
 INLINE u16 load16(const struct scratch *s, u32 offset)
 {
-	return *(const u16 *)&s->frame[offset & (HEAD_LEN - 1)];
+	return *(const volatile u16 *)&s->frame[offset & (HEAD_LEN - 1)];
 }
 
 INLINE u32 load32(const struct scratch *s, u32 offset)
 {
-	return *(const u32 *)&s->frame[offset & (HEAD_LEN - 1)];
+	return *(const volatile u32 *)&s->frame[offset & (HEAD_LEN - 1)];
 }
 
 INLINE u64 load64(const struct scratch *s, u32 offset)
 {
-	return *(const u64 *)&s->frame[offset & (HEAD_LEN - 1)];
+	return *(const volatile u64 *)&s->frame[offset & (HEAD_LEN - 1)];
 }
 
 #define read16(s, offset) net16(load16(s, offset))
@@ -749,10 +750,21 @@ GLOBAL int parse_ipv6(void)
 }
 
 /* The packet that an ICMP error quotes: who sent it, to whom, and what of it shows that it was ours. */
-INLINE int parse_quoted(const struct scratch *s, struct packet *p, struct claim *c, const struct steering *st)
+GLOBAL int parse_quoted(void)
 {
-	u32 q = p->transport + 8, t, protocol, limit = p->end < p->limit ? p->end : p->limit;
+	struct scratch *s = scratch();
+	u32 zero = 0, q, t, protocol, limit;
+	struct steering *st;
+	struct packet *p;
+	struct claim *c;
 
+	st = bpf_map_lookup_elem(&steering, &zero);
+	if (!s || !st)
+		return 0;
+	p = &s->packet;
+	c = &s->claim;
+	q = p->transport + 8;
+	limit = p->end < p->limit ? p->end : p->limit;
 	if (p->v6) {
 		if (q + 48 > limit || read8(s, q) >> 4 != 6 || load64(s, q + 8) != load64(s, p->daddr) ||
 		    load64(s, q + 16) != load64(s, p->daddr + 8))
@@ -788,7 +800,7 @@ INLINE int parse_quoted(const struct scratch *s, struct packet *p, struct claim 
 	} else {
 		return 0;
 	}
-	p->quoted = q;
+	p->quoted = t;
 	return 1;
 }
 
@@ -858,6 +870,7 @@ static long try_rule(u32 turn, void *context)
 			s->with_cookie = FLAG_COOKIE;
 		}
 		value = read32(s, at + r->offset) >> ((32 - 8 * r->width) & 31);
+		expected &= ~0U >> ((32 - 8 * r->width) & 31);
 		holds = at != 0 && at + r->offset + r->width <= limit && ((value ^ expected) & r->mask) == 0;
 	}
 	if (!holds) {
@@ -1052,7 +1065,7 @@ GLOBAL int read_claim(void)
 			c->owner = st->echo[c->id];
 		} else if (is_icmp_error(p->v6, type)) {
 			p->payload = p->transport + 8;
-			if (!parse_quoted(s, p, c, st))
+			if (!parse_quoted())
 				reason = REASON_FOREIGN_ICMP;
 		} else {
 			reason = REASON_FOREIGN_ICMP;

@@ -5,7 +5,8 @@ mod support;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use irl_link::filter::{AddressKind, FilterConfig, KernelFilter, OwnAddress, OwnerConfig, Reason, program_on};
+use irl_link::filter::{AddressKind, FilterConfig, KernelFilter, OwnAddress, OwnerConfig, Reason};
+use irl_link::netdev::Interface;
 use irl_link::record::{Kind, flags};
 use irl_link::{LinkError, Receiver};
 use irl_wire::cookie::Key;
@@ -28,6 +29,11 @@ fn pair() {
     ip("link add va type veth peer name vb");
     ip("link set va up");
     ip("link set vb up");
+}
+
+fn program_on(interface: &str) -> Option<(u32, String)> {
+    let device = Interface::by_name(interface).expect("the interface exists");
+    device.xdp_program().expect("the interface is still there").map(|program| (program.id, program.name))
 }
 
 fn index(interface: &str) -> u32 {
@@ -111,9 +117,9 @@ fn answers_arrive() {
     assert_eq!(filter.counters().expect("counters can be read").get(Reason::NoOwner), 1);
     filter.add_owner(owner(0)).expect("the ports are free again");
 
-    assert!(program_on(index("va")).is_some_and(|(_, name)| name.starts_with("irl_filter")));
+    assert!(program_on("va").is_some_and(|(_, name)| name.starts_with("irl_filter")));
     drop(filter);
-    assert_eq!(program_on(index("va")), None, "nothing stays attached");
+    assert_eq!(program_on("va"), None, "nothing stays attached");
 }
 
 #[test]
@@ -129,14 +135,14 @@ fn an_occupied_interface_is_named_and_left_alone() {
         in_own_namespace(|| {
             pair();
             let first = KernelFilter::attach("va", &spare("198.18.0.10")).expect("veth takes XDP programs");
-            let before = program_on(index("va"));
+            let before = program_on("va");
             match KernelFilter::attach("va", &spare("198.18.0.11")) {
                 Err(LinkError::Occupied { interface, program, id }) => {
                     assert_eq!((interface.as_str(), Some((id, program))), ("va", before.clone()));
                 }
                 other => panic!("expected an error that names the program there, got {other:?}"),
             }
-            assert_eq!(program_on(index("va")), before);
+            assert_eq!(program_on("va"), before);
             drop(first);
         });
     }

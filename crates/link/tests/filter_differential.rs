@@ -75,8 +75,8 @@ fn owners(any: bool) -> Vec<OwnerConfig> {
             ],
         ),
         class("reset", Protocol::Tcp, vec![rule(Base::Transport, 12, 2, 0x0004, Expect::Value(4))]),
-        class("payload", Protocol::Tcp, vec![rule(Base::Payload, 2, 3, 0xff_ffff, Expect::Value(0x41_42_43))]),
-        class("quoted", Protocol::Icmp, vec![rule(Base::Quoted, 9, 1, 0xff, Expect::Value(6))]),
+        class("payload", Protocol::Tcp, vec![rule(Base::Payload, 2, 2, 0xffff, Expect::Value(0x41_42))]),
+        class("quoted", Protocol::Icmp, vec![rule(Base::Quoted, 4, 2, all, Expect::Cookie { shift: 16, add: 0 })]),
         class("rest", Protocol::Udp, vec![]),
     ];
     let mut all = vec![

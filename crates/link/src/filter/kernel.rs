@@ -15,12 +15,12 @@ use nix::errno::Errno;
 
 use super::config::{FilterConfig, FilterCounters, MAX_OWNERS, OwnerConfig, Reason};
 use super::layout::{Counters, Owner, STATE_LEN, STEERING_LEN, Settings, address_kind};
-use super::occupant::program_on;
 use super::privilege::missing_capability;
 use super::registry::{NO_OWNER, Registry, Table};
 use super::ring::RingReceiver;
 use super::sys::{self, Attachment, Mapping, Ring};
 use crate::error::LinkError;
+use crate::netdev::Interface;
 
 /// Whether this build has the kernel filter in it: false when there was no clang, or not for Linux.
 pub const FILTER_BUILT: bool = cfg!(irl_bpf);
@@ -33,9 +33,6 @@ static OBJECT: &[u8] = &[];
 const PROGRAM: &str = "irl_filter";
 const PROGRAM_FRAGS: &str = "irl_filter_frags";
 const PROGRAM_PASS: &str = "irl_pass";
-
-/// The kernel's ENOTSUPP, which has no name in user space.
-const ENOTSUPP: i32 = 524;
 
 /// How the filter sits on its interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -139,7 +136,7 @@ impl KernelFilter {
                     return Ok(filter);
                 }
                 Ok(Err(error)) => match error.raw_os_error() {
-                    Some(libc::EBUSY | libc::EEXIST) => return Err(occupied(interface, ifindex)),
+                    Some(libc::EBUSY | libc::EEXIST) => return Err(occupied(interface)),
                     Some(libc::EPERM | libc::EACCES) => {
                         return Err(LinkError::Privilege {
                             capability: "CAP_NET_ADMIN",
@@ -147,9 +144,7 @@ impl KernelFilter {
                         });
                     }
                     Some(libc::ENODEV) => return Err(LinkError::InterfaceGone { name: interface.to_owned() }),
-                    Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ERANGE | libc::E2BIG | libc::EMSGSIZE | ENOTSUPP)
-                    | Some(_)
-                    | None => {
+                    _ => {
                         refusals.push(format!("XDP mode {mode} refused: {error}"));
                     }
                 },
@@ -383,8 +378,10 @@ fn interface_index(interface: &str) -> Result<u32, LinkError> {
     })
 }
 
-fn occupied(interface: &str, ifindex: u32) -> LinkError {
-    let (id, program) = program_on(ifindex).unwrap_or_else(|| (0, "of unknown name".to_owned()));
+fn occupied(interface: &str) -> LinkError {
+    let there = Interface::by_name(interface).and_then(|device| device.xdp_program()).ok().flatten();
+    let (id, name) = there.map_or_else(Default::default, |program| (program.id, program.name));
+    let program = if name.is_empty() { "of unknown name".to_owned() } else { name };
     LinkError::Occupied { interface: interface.to_owned(), program, id }
 }
 

@@ -14,8 +14,6 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod layout;
 #[cfg(target_os = "linux")]
-mod occupant;
-#[cfg(target_os = "linux")]
 mod privilege;
 #[cfg(target_os = "linux")]
 mod ring;
@@ -28,8 +26,6 @@ pub use config::{
 };
 #[cfg(target_os = "linux")]
 pub use kernel::{FILTER_BUILT, KernelFilter, Rehearsal, XdpMode};
-#[cfg(target_os = "linux")]
-pub use occupant::program_on;
 #[cfg(target_os = "linux")]
 pub use privilege::missing_capability;
 #[cfg(target_os = "linux")]

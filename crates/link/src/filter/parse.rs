@@ -100,7 +100,7 @@ pub(super) struct Packet {
     pub(super) ttl: u8,
     pub(super) ip_id: [u8; 2],
     pub(super) part: Part,
-    /// The IP header that an ICMP error quotes.
+    /// The transport header of the packet that an ICMP error quotes.
     pub(super) quoted: Option<usize>,
 }
 
@@ -327,6 +327,6 @@ fn quoted(head: Head<'_>, packet: &mut Packet, base: Claim) -> Option<Claim> {
         }
         _ => return None,
     };
-    packet.quoted = Some(q);
+    packet.quoted = Some(t);
     Some(claim)
 }

@@ -55,10 +55,6 @@ impl Registry {
         self.addresses.iter().map(|(address, kind)| (*address, *kind))
     }
 
-    pub(super) fn owner(&self, number: u16) -> Option<&OwnerConfig> {
-        self.owners.get(&number)
-    }
-
     pub(super) fn port_owner(&self, port: u16) -> Option<&OwnerConfig> {
         self.owners.get(&self.port[usize::from(port)])
     }

@@ -146,14 +146,14 @@ impl Mapping {
 
     /// The 32-bit word at byte `offset`.
     pub(super) fn u32(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset % 4 == 0 && offset + 4 <= self.len, "an aligned offset inside the mapping");
+        assert!(offset.is_multiple_of(4) && offset + 4 <= self.len, "an aligned offset inside the mapping");
         // SAFETY: inside the mapping and aligned by the check above, valid as long as `self`, shared by atomics.
         unsafe { &*self.start.as_ptr().add(offset).cast() }
     }
 
     /// The 64-bit word at byte `offset`.
     pub(super) fn u64(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset % 8 == 0 && offset + 8 <= self.len, "an aligned offset inside the mapping");
+        assert!(offset.is_multiple_of(8) && offset + 8 <= self.len, "an aligned offset inside the mapping");
         // SAFETY: inside the mapping and aligned by the check above, valid as long as `self`, shared by atomics.
         unsafe { &*self.start.as_ptr().add(offset).cast() }
     }

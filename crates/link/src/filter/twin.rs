@@ -472,7 +472,8 @@ fn match_classes(owner: &OwnerConfig, head: Head<'_>, packet: &Packet, cookie: C
                         ((cookie.0 >> (shift & 63)) as u32).wrapping_add(add)
                     }
                 };
-                at + width <= limit && ((head.u32(at) >> (32 - 8 * width)) ^ expected) & rule.mask == 0
+                let (unused, found) = (32 - 8 * width, head.u32(at));
+                at + width <= limit && ((found >> unused) ^ (expected & (u32::MAX >> unused))) & rule.mask == 0
             });
         holds.then_some(flags)
     })
