@@ -81,19 +81,6 @@ pub enum LinkError {
         /// Who has it.
         mac: Mac,
     },
-
-    /// A next hop did not answer ARP or neighbour discovery.
-    #[error(
-        "the {role} {address} does not answer on {interface}: check the cabling and the address, or give its MAC with --gateway-mac"
-    )]
-    NoNextHop {
-        /// `gateway` or `target`.
-        role: &'static str,
-        /// Whom we asked for.
-        address: IpAddr,
-        /// Where.
-        interface: String,
-    },
 }
 
 impl LinkError {

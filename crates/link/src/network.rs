@@ -9,6 +9,7 @@ use irl_wire::{Key, Mac, PortRange, Protocol};
 
 use crate::engine::Worker;
 use crate::error::LinkError;
+use crate::filter::{Accept, DEFAULT_RING_BYTES, FilterCounters, Frames};
 use crate::policy::{Gate, Policy, PolicySettings};
 use crate::record::Record;
 
@@ -29,6 +30,10 @@ pub struct WorkerRequest {
     pub probes: u16,
     /// The most bytes of sequence space used after the SYN; 0 for a scan.
     pub max_data: u32,
+    /// What counts as an answer.
+    pub accept: Accept,
+    /// When whole frames are wanted instead of compact records.
+    pub frames: Frames,
     /// Match rules of own probes; empty for the built-in ones.
     pub classes: Vec<AnswerClass>,
     /// Ring buffer of each worker, in bytes.
@@ -48,8 +53,10 @@ impl WorkerRequest {
             protocol,
             probes: 1,
             max_data: 0,
+            accept: Accept::default(),
+            frames: Frames::default(),
             classes: Vec::new(),
-            ring_bytes: 16 << 20,
+            ring_bytes: DEFAULT_RING_BYTES,
             frame_len: 128,
         }
     }
@@ -164,6 +171,9 @@ pub trait Network: Send + Sync {
 
     /// What the engine is.
     fn info(&self) -> EngineInfo;
+
+    /// The filter's counters.
+    fn filter_counters(&self) -> FilterCounters;
 
     /// The device's counters; `None` where there is no device.
     fn device_counters(&self) -> Option<DeviceCounters>;

@@ -33,6 +33,23 @@ pub(super) enum Headers {
     V6 { source: u128, destination: u128 },
 }
 
+/// Source and destination of the commonest frame: an untagged IPv4 packet without options that is TCP, UDP or ICMP and
+/// fills the frame. One branch instead of ten; whatever else a frame may be, [`Headers::parse`] reads.
+#[inline]
+pub(super) fn plain_v4(frame: &[u8]) -> Option<(u32, u32)> {
+    const PROTOCOLS: u64 = 1 << TCP | 1 << UDP | 1 << ICMP;
+    let header: &[u8; 34] = frame.first_chunk()?;
+    let word = |at: usize| u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]]);
+    let protocol = header[23];
+    let plain = (header[0] & 1 == 0)
+        & (word(12) & 0xffff_ff00 == 0x0800_4500)
+        & ((word(16) >> 16) as usize == frame.len() - 14)
+        & (word(20) >> 16 & 0x3fff == 0)
+        & (protocol < 64)
+        & (PROTOCOLS >> (protocol & 63) & 1 == 1);
+    plain.then(|| (word(26), word(30)))
+}
+
 impl Headers {
     /// Reads the headers of a frame that holds exactly one whole packet of a known kind.
     #[inline]

@@ -414,6 +414,18 @@ fn neighbour_frames_are_bounded_in_rate() {
 }
 
 proptest! {
+    /// The short way through a frame says nothing that the long one does not.
+    #[test]
+    fn the_short_way_agrees_with_the_long_one(changes in prop::collection::vec((0usize..54, any::<u8>()), 0..4), cut in 0usize..56) {
+        let mut frame = syn("10.0.0.1");
+        changes.iter().for_each(|&(at, byte)| frame[at] = byte);
+        frame.truncate(cut.max(20));
+        if let Some((source, destination)) = super::super::frame::plain_v4(&frame) {
+            let long = super::super::frame::Headers::parse(&frame);
+            prop_assert_eq!(long, Ok(super::super::frame::Headers::V4 { source, destination }));
+        }
+    }
+
     /// Whatever the bytes are, judging does not panic; and what it permits comes from us and goes to a target.
     #[test]
     fn any_bytes_can_be_judged(mut bytes in prop::collection::vec(any::<u8>(), 0..120), base in 0u8..3) {

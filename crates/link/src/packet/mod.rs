@@ -1,0 +1,13 @@
+//! The engine `packet`: AF_PACKET, which every Linux device can do.
+
+mod checksum;
+mod receiver;
+mod ring;
+mod sender;
+mod socket;
+
+pub use receiver::{PacketPump, PacketReceiver};
+pub(crate) use ring::Ring;
+pub use sender::PacketSender;
+pub use socket::Groups;
+pub(crate) use socket::solicited_node_mac;

@@ -1,0 +1,355 @@
+//! A stack: an opened interface with engine, filter, our addresses and our neighbours.
+
+mod ladder;
+mod ports;
+mod shared;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+
+use irl_targets::address_bits;
+use irl_wire::Mac;
+
+use crate::engine::Worker;
+use crate::error::LinkError;
+use crate::filter::{AddressKind, FilterCounters, OwnAddress, OwnerConfig};
+use crate::neighbour::{Dad, Neighbours};
+use crate::netdev::{Interface, Namespace};
+use crate::network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
+use crate::packet::PacketSender;
+use crate::policy::{Arena, Gate, Policy, PolicySettings, lab_of_namespace};
+use crate::record::Record;
+
+pub use ladder::EngineChoice;
+use shared::{Shared, lock};
+
+/// How to open a stack. The default is the interface, source and gateway of the default route, the best engine, and
+/// fast duplicate-address detection.
+#[derive(Clone, Debug)]
+pub struct StackConfig {
+    /// The interface; where the route leads when it is not given.
+    pub interface: Option<String>,
+    /// Our addresses: spare ones on the link, or the host's own. Empty for the one the kernel would take.
+    pub sources: Vec<IpAddr>,
+    /// An address among the targets, which decides route and family where interface or source are not given.
+    pub towards: Option<IpAddr>,
+    /// Where every frame goes; resolved by ARP or neighbour discovery when it is not given.
+    pub gateway_mac: Option<Mac>,
+    /// A VLAN tag that frames carry.
+    pub vlan: Option<u16>,
+    /// The engine.
+    pub engine: EngineChoice,
+    /// Whether the filter may be attached.
+    pub filter: bool,
+    /// Duplicate-address detection for spare addresses.
+    pub dad: Dad,
+}
+
+impl Default for StackConfig {
+    fn default() -> Self {
+        Self {
+            interface: None,
+            sources: Vec::new(),
+            towards: None,
+            gateway_mac: None,
+            vlan: None,
+            engine: EngineChoice::default(),
+            filter: true,
+            dad: Dad::default(),
+        }
+    }
+}
+
+/// Our addresses and what they are to the host.
+#[derive(Clone, Debug, Default)]
+struct Addresses {
+    all: Vec<OwnAddress>,
+}
+
+/// An opened interface. Dropping the last stack on an interface detaches the filter.
+pub struct Stack {
+    interface: Interface,
+    namespace: Namespace,
+    addresses: Addresses,
+    host_addresses: Vec<IpAddr>,
+    next_hop: Arc<StackHop>,
+    vlan: Option<u16>,
+    shared: Arc<Shared>,
+    /// Owner numbers in use by this stack's workers.
+    owners: Mutex<BTreeSet<u16>>,
+}
+
+/// The neighbours' answer, unless one MAC was given for everything.
+struct StackHop {
+    fixed: Option<Mac>,
+    neighbours: Arc<Neighbours>,
+}
+
+impl NextHop for StackHop {
+    fn lookup(&self, target: u128) -> Hop {
+        match self.fixed {
+            Some(mac) => Hop::Known(mac),
+            None => self.neighbours.look_up(target),
+        }
+    }
+
+    fn constant(&self) -> Option<Mac> {
+        self.fixed
+    }
+}
+
+impl Stack {
+    /// Opens an interface in the calling thread's network namespace: looks for conflicts of our spare addresses and
+    /// attaches the filter. Nothing else is sent.
+    ///
+    /// # Errors
+    /// [`LinkError::UnknownInterface`], [`LinkError::Privilege`], [`LinkError::Occupied`] naming the program there,
+    /// [`LinkError::AddressConflict`], [`LinkError::Config`] for sources that cannot be.
+    pub fn open(config: StackConfig) -> Result<Self, LinkError> {
+        let namespace = Namespace::current()?;
+        let interface = match &config.interface {
+            Some(name) => Interface::by_name(name)?,
+            None => Interface::by_route(config.route_target())?,
+        };
+        if !interface.up {
+            return Err(LinkError::config(format!(
+                "the interface {0} is down: run ip link set {0} up",
+                interface.name
+            )));
+        }
+        let host_addresses = interface.host_addresses()?;
+        let sources = config.sources_on(&interface)?;
+        let addresses = Addresses::sort(&sources, &host_addresses);
+        let shared = Shared::of(namespace.inode(), &interface, &addresses, &config)?;
+        let next_hop = Arc::new(StackHop { fixed: config.gateway_mac, neighbours: Arc::clone(&shared.neighbours) });
+        Ok(Self {
+            interface,
+            namespace,
+            addresses,
+            host_addresses,
+            next_hop,
+            vlan: config.vlan,
+            shared,
+            owners: Mutex::default(),
+        })
+    }
+
+    /// The interface.
+    pub fn interface(&self) -> &Interface {
+        &self.interface
+    }
+
+    /// Our addresses that the host does not have.
+    pub fn spare_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.of_kind(AddressKind::Spare)
+    }
+
+    /// Our addresses that the host has too.
+    pub fn shared_addresses(&self) -> Vec<IpAddr> {
+        self.addresses.of_kind(AddressKind::Host)
+    }
+
+    /// A policy made for another network would let frames out that this one must not send.
+    fn check_policy(&self, policy: &Policy) -> Result<(), LinkError> {
+        let ours = self.policy_settings();
+        let theirs = policy.settings();
+        let foreign = theirs.sources.iter().find(|source| !ours.sources.contains(source));
+        if let Some(foreign) = foreign {
+            return Err(LinkError::config(format!(
+                "the policy allows the source {foreign}, which is not this stack's"
+            )));
+        }
+        if theirs.arena != Arena::Network && theirs.arena != ours.arena {
+            return Err(LinkError::config(
+                "the policy was made for a lab or the simulated link, not for this interface",
+            ));
+        }
+        let broadcast = ours.broadcast.iter().map(|address| IpAddr::V4(*address));
+        let mut never = ours.sources.into_iter().chain(ours.own).chain(broadcast);
+        match never.find(|address| policy.allows(*address)) {
+            Some(address) => Err(LinkError::config(format!(
+                "the policy allows {address}, which this stack never sends to: begin with its policy_settings"
+            ))),
+            None => Ok(()),
+        }
+    }
+
+    fn open_workers(&self, request: &WorkerRequest, numbers: &[u16]) -> Result<Vec<Worker>, LinkError> {
+        numbers
+            .iter()
+            .zip(0u16..)
+            .map(|(&owner, residue)| {
+                let sender = PacketSender::open(&self.interface, request.frame_len)?;
+                let receiver = self.shared.add_owner(OwnerConfig {
+                    owner,
+                    protocol: request.protocol,
+                    ports: request.ports,
+                    modulus: request.count,
+                    residue,
+                    key: request.key,
+                    probes: request.probes,
+                    max_data: request.max_data,
+                    accept: request.accept,
+                    frames: request.frames,
+                    classes: request.classes.clone(),
+                    ring_bytes: request.ring_bytes,
+                })?;
+                Ok(Worker { owner, gate: Gate::new(Box::new(sender), Arc::clone(&request.policy)), receiver })
+            })
+            .collect()
+    }
+}
+
+impl Network for Stack {
+    fn workers(&self, request: &WorkerRequest) -> Result<Vec<Worker>, LinkError> {
+        if request.count == 0 || u32::from(request.count) > request.ports.len() {
+            return Err(LinkError::config(format!(
+                "{} workers cannot share {} source ports: each needs at least one",
+                request.count,
+                request.ports.len()
+            )));
+        }
+        self.interface.check()?;
+        self.check_policy(&request.policy)?;
+        self.namespace.run(|| {
+            if let Some(shared) = self.shared_addresses().first() {
+                ports::refuse_overlap(request, *shared)?;
+            }
+            let numbers = self.shared.take_numbers(request.count)?;
+            let workers = self.open_workers(request, &numbers);
+            match &workers {
+                Ok(_) => lock(&self.owners).extend(&numbers),
+                Err(_) => numbers.iter().for_each(|owner| self.shared.remove_owner(*owner)),
+            }
+            workers
+        })
+    }
+
+    fn endpoint(&self, source: IpAddr) -> Result<LinkEndpoint, LinkError> {
+        if self.addresses.all.iter().any(|each| each.address == source) {
+            return Ok(LinkEndpoint { mac: self.interface.mac, vlan: self.vlan });
+        }
+        Err(LinkError::config(format!("{source} is not one of this stack's addresses: name it with --source-ip")))
+    }
+
+    fn sources(&self) -> Vec<IpAddr> {
+        self.addresses.list()
+    }
+
+    fn policy_settings(&self) -> PolicySettings {
+        let arena = lab_of_namespace(self.namespace.inode()).map_or(Arena::Network, |name| Arena::Lab { name });
+        PolicySettings {
+            sources: self.addresses.list(),
+            own: self.host_addresses.clone(),
+            broadcast: self.interface.addresses.iter().filter_map(|address| address.broadcast).collect(),
+            arena,
+            ..PolicySettings::default()
+        }
+    }
+
+    fn next_hop(&self) -> Arc<dyn NextHop> {
+        Arc::<StackHop>::clone(&self.next_hop)
+    }
+
+    fn on_neighbour(&self, record: Record<'_>, gate: &mut Gate) -> Result<(), LinkError> {
+        self.shared.neighbours.hear(record.body, gate)
+    }
+
+    fn tick(&self, now_ns: u64, gate: &mut Gate) -> Result<(), LinkError> {
+        self.shared.neighbours.tick(now_ns, gate)
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            engine: "packet".to_owned(),
+            why: self.shared.why.clone(),
+            xdp_mode: self.shared.xdp_mode.clone(),
+            driver: self.interface.driver.clone(),
+            kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
+            interface: self.interface.name.clone(),
+            synthetic: false,
+            kernel_rst: self.shared.host_sees() && !self.shared_addresses().is_empty(),
+        }
+    }
+
+    fn filter_counters(&self) -> FilterCounters {
+        self.shared.filter_counters()
+    }
+
+    fn device_counters(&self) -> Option<DeviceCounters> {
+        self.interface.counters().ok()
+    }
+
+    fn extra_counters(&self) -> BTreeMap<String, u64> {
+        let mut counters = self.shared.neighbours.counters();
+        counters.insert("conflict_probes".to_owned(), self.shared.conflict_probes);
+        counters.insert("ring_dropped".to_owned(), self.shared.ring_dropped());
+        counters
+    }
+
+    fn release(&self, owners: &[u16]) {
+        for owner in owners {
+            // Only what is ours: another stack may have been given the number since.
+            if lock(&self.owners).remove(owner) {
+                self.shared.remove_owner(*owner);
+            }
+        }
+    }
+}
+
+impl Drop for Stack {
+    fn drop(&mut self) {
+        let owners: Vec<u16> = lock(&self.owners).iter().copied().collect();
+        self.release(&owners);
+    }
+}
+
+impl StackConfig {
+    /// An address whose route stands for the run's.
+    fn route_target(&self) -> IpAddr {
+        // TEST-NET-1 takes the default route, and nothing is ever sent there.
+        self.towards.unwrap_or(IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))
+    }
+
+    fn sources_on(&self, interface: &Interface) -> Result<Vec<IpAddr>, LinkError> {
+        if !self.sources.is_empty() {
+            let wrong = self.sources.iter().find(|source| {
+                source.is_multicast()
+                    || source.is_loopback()
+                    || source.is_unspecified()
+                    || **source == Ipv4Addr::BROADCAST
+            });
+            return match wrong {
+                Some(wrong) => {
+                    Err(LinkError::config(format!("{wrong} cannot be a source address: choose a unicast one")))
+                }
+                None => Ok(self.sources.clone()),
+            };
+        }
+        let towards = self.route_target();
+        let same_family = |address: &IpAddr| address.is_ipv4() == towards.is_ipv4();
+        let by_route = interface.route_towards(towards)?.and_then(|route| route.source);
+        by_route
+            .or_else(|| interface.addresses.iter().map(|each| each.address).find(same_family))
+            .map(|source| vec![source])
+            .ok_or_else(|| {
+                LinkError::config(format!(
+                    "the interface {} has no address to send from: give one with --source-ip",
+                    interface.name
+                ))
+            })
+    }
+}
+
+/// Keeps the order of addresses stable for those who show them.
+impl std::fmt::Debug for Stack {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut addresses = self.addresses.list();
+        addresses.sort_unstable_by_key(|address| address_bits(*address));
+        f.debug_struct("Stack")
+            .field("interface", &self.interface)
+            .field("addresses", &addresses)
+            .finish_non_exhaustive()
+    }
+}
