@@ -38,8 +38,44 @@ pub(crate) struct Neighbours {
     /// The address that questions of each family come from.
     asker: [Option<IpAddr>; 2],
     routes: Routes,
+    defaults: [DefaultWay; 2],
     table: Table,
     counters: Counters,
+}
+
+/// The way that nearly every target takes, so that it costs no search: the default gateway of a family.
+#[derive(Debug)]
+struct DefaultWay {
+    gateway: Option<IpAddr>,
+    /// Ranges of targets that take another way.
+    others: Vec<(u128, u128)>,
+    /// The gateway's MAC in the low 48 bits, under [`KNOWN`] once it is known.
+    mac: AtomicU64,
+}
+
+const KNOWN: u64 = 1 << 48;
+
+impl DefaultWay {
+    fn new(routes: &Routes, family: Family) -> Self {
+        Self { gateway: routes.default_gateway(family), others: routes.narrower(family), mac: AtomicU64::new(0) }
+    }
+
+    fn learn(&self, address: IpAddr, mac: Mac) {
+        if self.gateway == Some(address) {
+            let value = mac.0.iter().fold(0, |value, byte| value << 8 | u64::from(*byte));
+            self.mac.store(KNOWN | value, Ordering::Relaxed);
+        }
+    }
+
+    #[inline]
+    fn look_up(&self, target: u128) -> Option<Mac> {
+        let value = self.mac.load(Ordering::Relaxed);
+        if value & KNOWN == 0 || self.others.iter().any(|&(first, last)| first <= target && target <= last) {
+            return None;
+        }
+        let [_, _, a, b, c, d, e, f] = value.to_be_bytes();
+        Some(Mac([a, b, c, d, e, f]))
+    }
 }
 
 impl Neighbours {
@@ -52,10 +88,12 @@ impl Neighbours {
     ) -> Result<Self, LinkError> {
         let routes = interface.routes()?;
         let table = Table::default();
+        let defaults = [Family::V4, Family::V6].map(|family| DefaultWay::new(&routes, family));
         // What the kernel knows of gateways saves a question.
         for gateway in routes.gateways() {
             if let Some(mac) = interface.kernel_neighbour(gateway) {
                 table.learn(gateway, mac);
+                defaults.iter().for_each(|way| way.learn(gateway, mac));
             }
         }
         let asker = |family| sources.iter().copied().find(|source| Family::of(*source) == family);
@@ -64,6 +102,7 @@ impl Neighbours {
             spare: spare.into_iter().collect(),
             asker: [asker(Family::V4), asker(Family::V6)],
             routes,
+            defaults,
             table,
             counters: Counters::default(),
         })
@@ -109,6 +148,8 @@ impl Neighbours {
 
     /// Takes over what was asked for, and changes of what is known; strangers' claims fill no table.
     fn believe(&self, address: IpAddr, mac: Mac) {
+        // A gateway that moves to another machine says so, or is asked for by us: take its word either way.
+        self.defaults.iter().for_each(|way| way.learn(address, mac));
         if self.table.update(address, mac) {
             self.counters.resolved.fetch_add(1, Ordering::Relaxed);
         }
@@ -154,7 +195,13 @@ impl Neighbours {
     /// The way to a target.
     pub(crate) fn look_up(&self, target: u128) -> Hop {
         // No IPv6 address that may be probed fits 32 bits: ::/96 is reserved.
-        let family = if target <= u128::from(u32::MAX) { Family::V4 } else { Family::V6 };
+        let (family, default) = match target <= u128::from(u32::MAX) {
+            true => (Family::V4, &self.defaults[0]),
+            false => (Family::V6, &self.defaults[1]),
+        };
+        if let Some(mac) = default.look_up(target) {
+            return Hop::Known(mac);
+        }
         match self.first_hop(family.address(target)) {
             Some(address) => self.table.look_up(address),
             None => Hop::Unreachable,

@@ -66,6 +66,12 @@ impl Routes {
         self.entries.iter().find(|entry| entry.family == family && entry.prefix_len == 0)?.gateway
     }
 
+    /// The targets of a family that do not take its default route, as inclusive ranges.
+    pub fn narrower(&self, family: Family) -> Vec<(u128, u128)> {
+        let narrower = self.entries.iter().filter(|entry| entry.family == family && entry.prefix_len > 0);
+        narrower.map(|entry| (entry.first, entry.last)).collect()
+    }
+
     /// All gateways, each once.
     pub fn gateways(&self) -> Vec<IpAddr> {
         let mut gateways: Vec<IpAddr> = self.entries.iter().filter_map(|entry| entry.gateway).collect();

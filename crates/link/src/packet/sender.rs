@@ -58,7 +58,7 @@ impl PacketSender {
             socket,
             interface: interface.name.clone(),
             max_frame: interface.mtu as usize + ETHERNET_HEADER,
-            arena: Arena::new(frame_len),
+            arena: Arena::new(frame_len.max(NEIGHBOUR_FRAME)),
             head: 0,
             pending: 0,
             completed: 0,
@@ -71,6 +71,8 @@ impl PacketSender {
 }
 
 const ETHERNET_HEADER: usize = 14;
+/// Neighbour frames must fit at any time, tagged ones too: they cannot wait for an empty arena.
+const NEIGHBOUR_FRAME: usize = 90;
 
 impl Sender for PacketSender {
     fn max_frame(&self) -> usize {
@@ -160,7 +162,7 @@ impl std::fmt::Debug for Arena {
 
 impl Arena {
     fn new(frame_len: usize) -> Self {
-        let stride = frame_len.max(60).next_multiple_of(ALIGNMENT);
+        let stride = frame_len.next_multiple_of(ALIGNMENT);
         let mut bytes = vec![0; SLOTS * stride].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = bytes
             .chunks_exact_mut(stride)

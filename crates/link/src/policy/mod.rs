@@ -112,8 +112,8 @@ impl Policy {
     pub(crate) fn judge(&self, frame: &[u8], denied: Option<&Denied>) -> Verdict {
         if let Some((source, destination)) = frame::plain_v4(frame)
             && self.v4.only_source == Some(u128::from(source))
-            && self.v4.allowed.contains(destination)
             && denied.is_none()
+            && self.v4.allowed.contains(destination)
         {
             return Verdict::Permitted;
         }

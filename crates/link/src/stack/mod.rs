@@ -6,6 +6,7 @@ mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use irl_targets::address_bits;
@@ -78,7 +79,12 @@ pub struct Stack {
     shared: Arc<Shared>,
     /// Owner numbers in use by this stack's workers.
     owners: Mutex<BTreeSet<u16>>,
+    /// When the interface was last seen to be there.
+    checked_ns: AtomicU64,
 }
+
+/// How often [`Network::tick`] looks whether the interface is still there.
+const CHECK_INTERVAL_NS: u64 = 500_000_000;
 
 /// The neighbours' answer, unless one MAC was given for everything.
 struct StackHop {
@@ -132,6 +138,7 @@ impl Stack {
             vlan: config.vlan,
             shared,
             owners: Mutex::default(),
+            checked_ns: AtomicU64::new(0),
         })
     }
 
@@ -257,6 +264,11 @@ impl Network for Stack {
     }
 
     fn tick(&self, now_ns: u64, gate: &mut Gate) -> Result<(), LinkError> {
+        // In a cooldown nothing is sent that would fail.
+        if now_ns.saturating_sub(self.checked_ns.load(Ordering::Relaxed)) >= CHECK_INTERVAL_NS {
+            self.checked_ns.store(now_ns, Ordering::Relaxed);
+            self.interface.check()?;
+        }
         self.shared.neighbours.tick(now_ns, gate)
     }
 

@@ -90,6 +90,8 @@ fn an_interface_deleted_while_sending_and_receiving_is_gone() {
             let error = (0..100).find_map(|_| worker.receiver.wait(Duration::from_millis(5)).err());
             assert!(matches!(error, Some(LinkError::InterfaceGone { .. })), "{error:?}");
         }
+        let tick = stack.tick(irl_link::clock::now_ns(), &mut worker.gate);
+        assert!(matches!(tick, Err(LinkError::InterfaceGone { .. })), "also when nothing is sent");
         let request = request(&stack, Protocol::Tcp);
         assert!(matches!(stack.workers(&request), Err(LinkError::InterfaceGone { .. })));
     }
