@@ -5,21 +5,31 @@
 256
 """
 
-from irlstack._core import Batch, Plan, PrefixSet, Probe, Targets, __version__
+from irlstack._core import SCHEMA_VERSION, Batch, Plan, PrefixSet, Probe, Targets, __version__, scan_fields
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
+from irlstack.run import About, Outcome, Rows, Run
+from irlstack.stack import Stack, scan
 
 __all__ = [
+    "SCHEMA_VERSION",
+    "About",
     "Batch",
     "ConfigError",
     "EngineError",
     "IrlError",
+    "Outcome",
     "Plan",
     "Policy",
     "PolicyError",
     "PrefixSet",
     "PrivilegeError",
     "Probe",
+    "Rows",
+    "Run",
+    "Stack",
     "Targets",
     "__version__",
+    "scan",
+    "scan_fields",
 ]

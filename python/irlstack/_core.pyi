@@ -1,11 +1,33 @@
 """The compiled core. Use the names that `irlstack` exports: they are documented there."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
 from typing import Any, Literal, Self, final
 
-__all__ = ["Batch", "Plan", "PrefixSet", "Probe", "Targets", "__version__"]
+from irlstack.policy import Policy
+from irlstack.run import About
+
+__all__ = [
+    "FILTER_BUILT",
+    "SCHEMA_VERSION",
+    "Batch",
+    "Plan",
+    "PrefixSet",
+    "Probe",
+    "RawOutputs",
+    "RawRun",
+    "RawStack",
+    "Targets",
+    "__version__",
+    "interface",
+    "record_run",
+    "refuse_early",
+    "scan_fields",
+]
+
+FILTER_BUILT: bool
+SCHEMA_VERSION: int
 
 __version__: str
 
@@ -13,6 +35,8 @@ _Path = str | PathLike[str]
 _Address = IPv4Address | IPv6Address
 _AddressLike = str | int | _Address
 _Family = Literal["ipv4", "ipv6"]
+
+def interface(name: str) -> dict[str, Any]: ...
 
 @final
 class Batch:
@@ -63,22 +87,23 @@ class Plan:
         cls,
         *targets: object,
         ports: int | str | Sequence[int] | None = None,
-        target_list: _Path | bytes | None = None,
-        allowlist: Sequence[_Path] = ...,
-        blocklist: Sequence[_Path] = ...,
+        list_of_ips_file: _Path | bytes | None = None,
+        allowlist_file: Sequence[_Path] = ...,
+        blocklist_file: Sequence[_Path] = ...,
         seed: int | None = None,
         secret: bytes | None = None,
-        probe: str = "tcp_synscan",
+        probe_module: str = "tcp_synscan",
         probe_args: Mapping[str, str] = ...,
         source_ip: Sequence[str | _Address] = ...,
         source_port: str | None = None,
-        ttl: int | None = None,
+        probe_ttl: int | None = None,
         probes: int | None = None,
         rate: int | None = None,
         max_targets: int | None = None,
         shards: int | None = None,
         contact: str | None = None,
     ) -> Self: ...
+    def replace(self, *, rate: int | None = None, contact: str | None = None) -> Plan: ...
     @staticmethod
     def load(path: _Path) -> Plan: ...
     @staticmethod
@@ -93,7 +118,7 @@ class Plan:
     @property
     def seed(self) -> int: ...
     @property
-    def probe(self) -> str: ...
+    def probe_module(self) -> str: ...
     @property
     def probe_args(self) -> dict[str, str]: ...
     @property
@@ -107,7 +132,7 @@ class Plan:
     @property
     def source_ip(self) -> list[_Address]: ...
     @property
-    def blocklist(self) -> list[PathLike[str]]: ...
+    def blocklist_file(self) -> list[PathLike[str]]: ...
     @property
     def total(self) -> int: ...
     def counts(self) -> dict[str, int]: ...
@@ -141,6 +166,67 @@ class Probe:
     def __ne__(self, other: object, /) -> bool: ...
     def __hash__(self) -> int: ...
     def __reduce__(self) -> tuple[Any, ...]: ...
+
+@final
+class RawOutputs:
+    def __new__(
+        cls,
+        paths: Sequence[_Path],
+        family: _Family,
+        output_fields: Sequence[str] | None = None,
+        header: bool = True,
+    ) -> Self: ...
+
+@final
+class RawRun:
+    def next_batch(self) -> Batch | None: ...
+    def poll(self, timeout: float) -> tuple[bool, Batch | None]: ...
+    def stop(self) -> None: ...
+    def stop_sending(self) -> None: ...
+    def set_rate(self, per_second: float) -> None: ...
+    def stats(self) -> str: ...
+    def metadata(self, about: About) -> str: ...
+    def watermark(self) -> int: ...
+    def is_finished(self) -> bool: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class RawStack:
+    @staticmethod
+    def open(
+        interface: str | None = None,
+        source_ip: Sequence[str | _Address] = ...,
+        towards: str | _Address | None = None,
+        gateway_mac: str | None = None,
+        vlan: int | None = None,
+        engine: str = "auto",
+        dad: str = "fast",
+    ) -> RawStack: ...
+    def sources(self) -> list[_Address]: ...
+    def info(self) -> dict[str, Any]: ...
+    def scan(
+        self,
+        plan: Plan,
+        policy: Policy,
+        *,
+        shard: int = 0,
+        sender_threads: int = 1,
+        cooldown_time: float = 8.0,
+        max_runtime: float | None = None,
+        max_results: int | None = None,
+        no_rst: bool = False,
+        rows: str = "success",
+        output_fields: Sequence[str] | None = None,
+        max_memory: int = ...,
+        queue: int = 8,
+    ) -> RawRun: ...
+
+def record_run(
+    run: RawRun, outputs: RawOutputs, about: About, each_second: Callable[[str, str], object] | None
+) -> tuple[str, Exception | None, bool, bool]: ...
+def refuse_early(plan: Plan, policy: Policy) -> None: ...
+def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 
 @final
 class Targets:

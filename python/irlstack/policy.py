@@ -18,23 +18,23 @@ class Policy:
 
     >>> import irlstack as irl
     >>> irl.Policy(contact="scan@example.org", authorized="ticket 4711", rate=1000)
-    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist=None, rate=1000.0)
+    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist_file=None, rate=1000.0)
 
     Attributes:
         contact: whom a probed network can write to, an e-mail address or URL.
         authorized: who authorised the measurement, a ticket or a person; kept in the metadata.
-        blocklist: a deny file in ZMap's blocklist format. It may be empty, but it has to be named.
+        blocklist_file: a deny file in ZMap's blocklist format. It may be empty, but it has to be named.
         rate: the most frames a second; 0 = as fast as our own loss allows, which is never towards global addresses.
     """
 
     contact: str | None = None
     authorized: str | None = None
-    blocklist: Path | None = None
+    blocklist_file: Path | None = None
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.blocklist is not None:
-            object.__setattr__(self, "blocklist", Path(self.blocklist))
+        if self.blocklist_file is not None:
+            object.__setattr__(self, "blocklist_file", Path(self.blocklist_file))
         if self.rate is not None:
             if not 0 <= self.rate < float("inf"):
                 raise ConfigError(f"A rate of {self.rate} is not possible: give frames a second, or 0.")
@@ -47,7 +47,7 @@ class Policy:
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> Self:
-        """The table `[policy]` of an irlstack.toml; a relative `blocklist` is looked for beside the file.
+        """The table `[policy]` of an irlstack.toml; a relative `blocklist_file` is looked for beside the file.
 
         Raises:
             ConfigError: it is no TOML, or names something unknown.
@@ -68,8 +68,8 @@ class Policy:
             wanted = (int, float) if name == "rate" else (str,)
             if not isinstance(value, wanted) or isinstance(value, bool):
                 raise ConfigError(f"{path}: {name} = {value!r} should be a {'number' if name == 'rate' else 'text'}.")
-        if "blocklist" in table:
-            table["blocklist"] = path.parent / table["blocklist"]
+        if "blocklist_file" in table:
+            table["blocklist_file"] = path.parent / table["blocklist_file"]
         return cls(**table)
 
     @classmethod

@@ -83,7 +83,8 @@ def test_a_share_of_the_targets_and_a_bandwidth_become_numbers(command: Command)
 
 def test_contact_and_deny_file_come_from_the_configuration(command: Command, tmp_path: Path) -> None:
     (tmp_path / "deny").write_text("10.0.0.0/17\n")
-    (tmp_path / "irlstack.toml").write_text('[policy]\ncontact = "a@example.org"\nblocklist = "deny"\nrate = 500\n')
+    text = '[policy]\ncontact = "a@example.org"\nblocklist_file = "deny"\nrate = 500\n'
+    (tmp_path / "irlstack.toml").write_text(text)
     assert command("plan", "10.0.0.0/16", "-p", "80").status == 0
     plan = irl.Plan.load("plan.toml")
     assert plan.contact == "a@example.org"

@@ -1,5 +1,7 @@
 """The package as a whole."""
 
+import pkgutil
+
 import irlstack as irl
 from irlstack import _core
 
@@ -8,10 +10,21 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
     assert irl.__version__ == _core.__version__
 
 
-def test_every_name_the_extension_exports_can_be_reached_from_the_package() -> None:
-    wrapped = {"RawRun": "Run", "RawStack": "Stack"}
-    missing = {name for name in _core.__all__ if not hasattr(irl, wrapped.get(name, name))}
-    assert not missing
+WRAPPED = {
+    "FILTER_BUILT": "irlstack.doctor.examine",
+    "RawOutputs": "irlstack.run.Run.write",
+    "RawRun": "irlstack.run.Run",
+    "RawStack": "irlstack.stack.Stack",
+    "interface": "irlstack.doctor.examine",
+    "record_run": "irlstack.run.Run.record",
+    "refuse_early": "irlstack.stack.scan",
+}
+
+
+def test_every_name_the_extension_exports_has_a_wrapper() -> None:
+    bare = {name for name in _core.__all__ if not hasattr(irl, name)}
+    assert bare == set(WRAPPED)
+    assert all(pkgutil.resolve_name(wrapper).__doc__ for wrapper in WRAPPED.values())
 
 
 def test_every_public_name_has_a_docstring() -> None:

@@ -61,7 +61,7 @@ def test_targets_reach_arrow_libraries_without_a_copy_of_ours() -> None:
 
 def test_a_plan_file_is_private_and_gives_the_same_plan(tmp_path: Path) -> None:
     path = tmp_path / "plan.toml"
-    plan = irl.Plan("10.0.0.0/16", ports="80,443", max_targets=100, ttl=64, contact="a@example.org")
+    plan = irl.Plan("10.0.0.0/16", ports="80,443", max_targets=100, probe_ttl=64, contact="a@example.org")
     plan.save(path)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     again = irl.Plan.load(path)
@@ -74,7 +74,7 @@ def test_a_plan_file_is_private_and_gives_the_same_plan(tmp_path: Path) -> None:
 def test_a_changed_list_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "hosts.txt"
     path.write_text("10.0.0.1:80\n10.0.0.2:81\n")
-    irl.Plan(target_list=path).save(tmp_path / "plan.toml")
+    irl.Plan(list_of_ips_file=path).save(tmp_path / "plan.toml")
     assert irl.Plan.load(tmp_path / "plan.toml").total == 2
     path.write_text("10.0.0.1:80\n")
     with pytest.raises(irl.ConfigError, match="has changed since the plan was made"):
@@ -84,7 +84,7 @@ def test_a_changed_list_is_noticed(tmp_path: Path) -> None:
 def test_denied_addresses_are_counted_and_never_listed(tmp_path: Path) -> None:
     deny = tmp_path / "deny.txt"
     deny.write_text("10.0.0.0/25\n")
-    plan = irl.Plan("10.0.0.0/24", ports=80, blocklist=[deny])
+    plan = irl.Plan("10.0.0.0/24", ports=80, blocklist_file=[deny])
     assert plan.counts() == {"asked": 256, "special": 0, "denied": 128, "duplicates": 0, "kept": 128}
     assert "".join(plan.targets().lines()).count("\n") == 128
     assert irl.Plan(ports=80).counts()["special"] > 500_000_000
@@ -93,7 +93,7 @@ def test_denied_addresses_are_counted_and_never_listed(tmp_path: Path) -> None:
 def test_lines_are_addresses_with_ports_where_there_are_ports() -> None:
     assert "".join(irl.Plan("10.0.0.7", ports=80).targets().lines()) == "10.0.0.7:80\n"
     assert "".join(irl.Plan("fd00::7", ports=80).targets().lines()) == "[fd00::7]:80\n"
-    assert "".join(irl.Plan("10.0.0.7", probe="icmp_echoscan").targets().lines()) == "10.0.0.7\n"
+    assert "".join(irl.Plan("10.0.0.7", probe_module="icmp_echoscan").targets().lines()) == "10.0.0.7\n"
 
 
 @pytest.mark.parametrize(
@@ -102,8 +102,8 @@ def test_lines_are_addresses_with_ports_where_there_are_ports() -> None:
         (["10.0.0.0/8"], {"ports": 65536}, "65535"),
         (["10.0.0.0/8"], {"ports": ""}, "not a port"),
         (["10.0.0.0/8", "fd00::/8"], {"ports": 80}, "one address family"),
-        (["10.0.0.0/8"], {"ports": 80, "ttl": 300}, "ttl = 300"),
-        (["10.0.0.0/8"], {"ports": 80, "ttl": 0}, "ttl"),
+        (["10.0.0.0/8"], {"ports": 80, "probe_ttl": 300}, "probe_ttl = 300"),
+        (["10.0.0.0/8"], {"ports": 80, "probe_ttl": 0}, "ttl"),
         (["10.0.0.0/8"], {"ports": 80, "probes": -1}, "probes"),
         (["10.0.0.0/8"], {"ports": 80, "max_targets": 0}, "max_targets"),
         (["10.0.0.0/8"], {"ports": 80, "secret": b"short"}, "16 bytes, not 5"),
@@ -126,7 +126,7 @@ def test_what_only_the_files_and_counts_can_tell_is_told_when_they_are_read() ->
 
 
 def test_a_list_from_standard_input_cannot_be_saved(tmp_path: Path) -> None:
-    plan = irl.Plan(target_list=b"10.0.0.1\n10.0.0.2\n10.0.0.1\n", ports=80)
+    plan = irl.Plan(list_of_ips_file=b"10.0.0.1\n10.0.0.2\n10.0.0.1\n", ports=80)
     assert plan.counts()["duplicates"] == 1
     with pytest.raises(irl.ConfigError, match="standard input"):
         plan.save(tmp_path / "plan.toml")

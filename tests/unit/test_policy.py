@@ -13,11 +13,11 @@ def test_later_files_overrule_earlier_ones(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "xdg"))
     monkeypatch.setattr("irlstack.policy.SYSTEM_FILE", tmp_path / "system.toml")
     (tmp_path / "xdg/irlstack").mkdir(parents=True)
-    (tmp_path / "system.toml").write_text('[policy]\ncontact = "system@example.org"\nblocklist = "deny"\n')
+    (tmp_path / "system.toml").write_text('[policy]\ncontact = "system@example.org"\nblocklist_file = "deny"\n')
     (tmp_path / "xdg/irlstack/irlstack.toml").write_text('[policy]\ncontact = "user@example.org"\nrate = 10\n')
     (tmp_path / "irlstack.toml").write_text('[policy]\nauthorized = "ticket 1"\n')
     assert irl.Policy.from_config() == irl.Policy(
-        contact="user@example.org", authorized="ticket 1", rate=10, blocklist=tmp_path / "deny"
+        contact="user@example.org", authorized="ticket 1", rate=10, blocklist_file=tmp_path / "deny"
     )
 
 

@@ -1,5 +1,11 @@
 //! The one place where errors of the crates below become Python exceptions.
 
+use std::io;
+use std::path::{Path, PathBuf};
+
+use irl_link::LinkError;
+use irl_link::PolicyRefusal;
+use irl_measure::MeasureError;
 use irl_targets::TargetsError;
 use irl_wire::ProbeError;
 use pyo3::exceptions::PyOSError;
@@ -15,8 +21,19 @@ pyo3::import_exception!(irlstack.errors, PrivilegeError);
 pub(crate) enum Error {
     /// Targets, plans and their files.
     Targets(TargetsError),
+    /// Interfaces and engines.
+    Link(LinkError),
+    /// The policy said no.
+    Refused(PolicyRefusal),
     /// Probes.
     Probe(ProbeError),
+    /// A file of results that cannot be written.
+    Output {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
     /// What was asked for makes no sense.
     Config(String),
     /// Raised by Python itself: Ctrl-C, a wrong type.
@@ -35,24 +52,41 @@ impl Error {
 impl From<Error> for PyErr {
     fn from(error: Error) -> Self {
         match error {
-            Error::Targets(TargetsError::Io { path, source, .. }) => {
-                // With its number Python raises the right subclass: FileNotFoundError, PermissionError, ...
-                let text = source.to_string();
-                match source.raw_os_error() {
-                    Some(number) => {
-                        let text = text.split(" (os error").next().unwrap_or_default().to_owned();
-                        PyOSError::new_err((number, text, path.display().to_string()))
-                    }
-                    None => PyOSError::new_err(format!("{}: {text}", path.display())),
-                }
+            Error::Targets(TargetsError::Io { path, source, .. }) | Error::Output { path, source } => {
+                file(&path, &source)
             }
             // These begin with the name of a field.
             Error::Targets(error @ TargetsError::Value { .. }) => ConfigError::new_err(format!("{error}.")),
             Error::Targets(error) => ConfigError::new_err(sentence(&error.to_string())),
             Error::Probe(error) => ConfigError::new_err(sentence(&error.to_string())),
+            Error::Link(error) => link(&error),
+            Error::Refused(refusal) => PolicyError::new_err(sentence(&refusal.to_string())),
             Error::Config(message) => ConfigError::new_err(message),
             Error::Python(error) => error,
         }
+    }
+}
+
+/// With its number Python raises the right subclass: FileNotFoundError, PermissionError, ...
+fn file(path: &Path, source: &io::Error) -> PyErr {
+    let text = source.to_string();
+    match source.raw_os_error() {
+        Some(number) => {
+            let text = text.split(" (os error").next().unwrap_or_default().to_owned();
+            PyOSError::new_err((number, text, path.display().to_string()))
+        }
+        None => PyOSError::new_err(format!("{}: {text}", path.display())),
+    }
+}
+
+fn link(error: &LinkError) -> PyErr {
+    let text = sentence(&error.to_string());
+    match error {
+        LinkError::Config(_) => ConfigError::new_err(text),
+        // Not ours to take: design decision 4.
+        LinkError::AddressConflict { .. } => PolicyError::new_err(text),
+        LinkError::Privilege { .. } => PrivilegeError::new_err(text),
+        _ => EngineError::new_err(text),
     }
 }
 
@@ -76,6 +110,20 @@ macro_rules! from {
 
 from! {
     TargetsError => Targets,
+    LinkError => Link,
+    PolicyRefusal => Refused,
     ProbeError => Probe,
     PyErr => Python,
+}
+
+impl From<MeasureError> for Error {
+    fn from(error: MeasureError) -> Self {
+        match error {
+            MeasureError::Link(error) => Self::Link(error),
+            MeasureError::Plan(error) => Self::Targets(error),
+            MeasureError::Probe(error) => Self::Probe(error),
+            MeasureError::Output { path, source } => Self::Output { path, source },
+            MeasureError::Config(message) => Self::Config(sentence(&message)),
+        }
+    }
 }

@@ -7,9 +7,16 @@
 
 mod arrow;
 mod errors;
+#[cfg(target_os = "linux")]
+mod link;
+mod output;
 mod plan;
+mod policy;
 mod prefix;
 mod probe;
+mod run;
+mod schema;
+mod stack;
 
 use pyo3::pymodule;
 
@@ -20,6 +27,11 @@ mod _core {
 
     #[pymodule_export]
     use crate::arrow::PyBatch;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::link::interface;
+    #[pymodule_export]
+    use crate::output::{PyOutputs, record_run};
     #[pymodule_export]
     use crate::plan::{PyPlan, PyTargets};
     #[pymodule_export]
@@ -28,10 +40,19 @@ mod _core {
     #[pymodule_export]
     use crate::probe::PyProbe;
 
+    #[pymodule_export]
+    use crate::run::PyRun;
+    #[pymodule_export]
+    use crate::schema::scan_fields;
+    #[pymodule_export]
+    use crate::stack::{PyStack, refuse_early};
+
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         // Records of Rust's `log` go to Python's loggers of the same names.
         pyo3_log::try_init().ok();
+        module.add("FILTER_BUILT", irl_link::filter::FILTER_BUILT)?;
+        module.add("SCHEMA_VERSION", irl_measure::schema::VERSION)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }
 }

@@ -31,19 +31,19 @@ const BATCH_ROWS: usize = 65_536;
 /// >>> batch.column_names
 /// ['position', 'address', 'port']
 ///
-/// Without targets, `allowlist` and `target_list` the plan is for all of IPv4. Special-purpose space (IANA's registries) is cut
+/// Without targets, `allowlist_file` and `list_of_ips_file` the plan is for all of IPv4. Special-purpose space (IANA's registries) is cut
 /// out of a wider prefix and kept where a prefix lies inside it.
 ///
 /// Args:
 ///     targets: prefixes, addresses, ranges; text or `ipaddress` objects, all of one family.
 ///     ports: "80,443,8000-8010", a number, or a list of numbers; None for probes without ports.
-///     target_list: a file of addresses or address:port lines instead of prefixes, or such lines as bytes.
-///     allowlist, blocklist: files of prefixes to probe, and never to probe.
+///     list_of_ips_file: a file of addresses or address:port lines instead of prefixes, or such lines as bytes.
+///     allowlist_file, blocklist_file: files of prefixes to probe, and never to probe.
 ///     seed: fixes the order; random when None.
 ///     secret: 16 bytes, the key of the cookie; random when None.
-///     probe: the name of a probe, with `probe_args`.
+///     probe_module: the name of a probe, with `probe_args`.
 ///     source_ip: addresses the probes come from; source_port: "61000-65535", the default.
-///     ttl: time to live or hop limit.
+///     probe_ttl: time to live or hop limit.
 ///     probes: probes a target.
 ///     rate: probes a second, 0 = as fast as our own loss allows; max_targets: over all shards.
 ///     shards: shard i of n has the positions congruent to i modulo n.
@@ -162,34 +162,34 @@ impl PyPlan {
 #[pymethods]
 impl PyPlan {
     #[new]
-    #[pyo3(signature = (*targets, ports=None, target_list=None, allowlist=Vec::new(), blocklist=Vec::new(), seed=None,
-        secret=None, probe="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Vec::new(), source_port=None, ttl=None,
+    #[pyo3(signature = (*targets, ports=None, list_of_ips_file=None, allowlist_file=Vec::new(), blocklist_file=Vec::new(), seed=None,
+        secret=None, probe_module="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Vec::new(), source_port=None, probe_ttl=None,
         probes=None, rate=None, max_targets=None, shards=None, contact=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         targets: &Bound<'_, PyTuple>,
         ports: Option<PortsLike>,
-        target_list: Option<ListLike>,
-        allowlist: Vec<PathBuf>,
-        blocklist: Vec<PathBuf>,
+        list_of_ips_file: Option<ListLike>,
+        allowlist_file: Vec<PathBuf>,
+        blocklist_file: Vec<PathBuf>,
         seed: Option<i128>,
         secret: Option<Vec<u8>>,
-        probe: &str,
+        probe_module: &str,
         probe_args: BTreeMap<String, String>,
         source_ip: Vec<IpAddr>,
         source_port: Option<&str>,
-        ttl: Option<i128>,
+        probe_ttl: Option<i128>,
         probes: Option<i128>,
         rate: Option<i128>,
         max_targets: Option<i128>,
         shards: Option<i128>,
         contact: Option<String>,
     ) -> Result<Self> {
-        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip).probe(probe, probe_args);
-        for path in allowlist {
+        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip).probe(probe_module, probe_args);
+        for path in allowlist_file {
             builder = builder.allowlist(path);
         }
-        for path in blocklist {
+        for path in blocklist_file {
             builder = builder.blocklist(path);
         }
         macro_rules! set {
@@ -204,14 +204,14 @@ impl PyPlan {
             seed = bounded("seed", seed)?,
             secret = secret.map(secret_key).transpose()?,
             source_ports = source_port.map(str::parse).transpose()?,
-            ttl = bounded("ttl", ttl)?,
+            ttl = bounded("probe_ttl", probe_ttl)?,
             probes = bounded("probes", probes)?,
             rate = bounded("rate", rate)?,
             max_targets = bounded("max_targets", max_targets)?,
             shards = bounded("shards", shards)?,
             contact = contact,
         }
-        let (list, keep) = match target_list {
+        let (list, keep) = match list_of_ips_file {
             None => (None, false),
             Some(ListLike::Path(path)) => (Some(TargetList::from_file(path)?), false),
             Some(ListLike::Lines(lines)) => (Some(TargetList::from_reader("-", lines.as_slice())?), true),
@@ -222,6 +222,19 @@ impl PyPlan {
         let plan = builder.build()?;
         check_ports(&plan)?;
         Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new() })
+    }
+
+    /// The same plan at another rate or with another contact: what may differ from run to run.
+    #[pyo3(signature = (*, rate=None, contact=None))]
+    fn replace(&self, rate: Option<i128>, contact: Option<String>) -> Result<Self> {
+        let mut plan = self.plan.clone();
+        if let Some(rate) = bounded("rate", rate)? {
+            plan.rate = Some(rate);
+        }
+        if contact.is_some() {
+            plan.contact = contact;
+        }
+        Ok(Self { plan, list: self.list.clone(), compiled: self.compiled.clone() })
     }
 
     /// Reads a plan file; the files it names are looked for at their path and beside the plan file.
@@ -284,7 +297,7 @@ impl PyPlan {
 
     /// The probe's name.
     #[getter]
-    fn probe(&self) -> &str {
+    fn probe_module(&self) -> &str {
         &self.plan.probe.name
     }
 
@@ -326,7 +339,7 @@ impl PyPlan {
 
     /// The files of prefixes never to probe.
     #[getter]
-    fn blocklist(&self) -> Vec<PathBuf> {
+    fn blocklist_file(&self) -> Vec<PathBuf> {
         self.plan.blocklist.iter().map(|file| file.path.clone()).collect()
     }
 

@@ -8,9 +8,12 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 import irlstack as irl
-from irlstack.cli import console
+from irlstack.cli import console, lab
+from irlstack.cli.doctor import doctor
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
+from irlstack.cli.scan import scan
+from irlstack.cli.schema import schema
 from irlstack.cli.status import ExitStatus
 
 app = App(
@@ -24,8 +27,8 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-app.command(plan)
-app.command(when)
+for command in (scan, plan, when, lab.app, doctor, schema):
+    app.command(command)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -70,32 +70,36 @@ class PlanOptions:
         Raises:
             ConfigError: whatever does not fit together.
         """
-        if self.plan is not None:
-            self._refuse_beside_a_plan(targets)
-            return irl.Plan.load(self.plan)
         if self.rate is not None and self.bandwidth is not None:
             raise ConfigError("Give a rate or a bandwidth, not both.")
+        if self.plan is not None:
+            self._refuse_beside_a_plan(targets)
+            loaded = irl.Plan.load(self.plan)
+            rate = parse_rate(self.rate) if self.rate is not None else None
+            if self.bandwidth is not None:
+                rate = self._rate_of_bandwidth(loaded)
+            return loaded.replace(rate=rate, contact=self.contact)
         probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
-        blocklist = list(self.blocklist_file) or ([policy.blocklist] if policy.blocklist else [])
-        target_list: Path | bytes | None = self.list_of_ips_file
+        blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
+        list_of_ips: Path | bytes | None = self.list_of_ips_file
         if STANDARD_STREAM in targets:
-            if len(targets) > 1 or target_list:
+            if len(targets) > 1 or list_of_ips:
                 raise ConfigError("Targets come from standard input (-) or from elsewhere, not both.")
-            targets, target_list = (), sys.stdin.buffer.read()
+            targets, list_of_ips = (), sys.stdin.buffer.read()
 
         def build(max_targets: int | None, rate: int | None) -> irl.Plan:
             return irl.Plan(
                 *targets,
                 ports=self.target_ports,
-                target_list=target_list,
-                allowlist=self.allowlist_file,
-                blocklist=blocklist,
+                list_of_ips_file=list_of_ips,
+                allowlist_file=self.allowlist_file,
+                blocklist_file=blocklist,
                 seed=self.seed,
-                probe=self.probe_module,
+                probe_module=self.probe_module,
                 probe_args=probe.args,
                 source_ip=[address for each in self.source_ip for address in each.split(",")],
                 source_port=self.source_port,
-                ttl=self.probe_ttl,
+                probe_ttl=self.probe_ttl,
                 probes=self.probes,
                 rate=rate,
                 max_targets=max_targets,
@@ -113,13 +117,17 @@ class PlanOptions:
         if share is not None:
             count = max(1, math.ceil(plan.counts()["kept"] * share * len_ports(plan)))
         if self.bandwidth is not None:
-            rate = max(1, math.floor(quantity.parse_number("-B", self.bandwidth) / bits_on_the_wire(plan.frame_len)))
+            rate = self._rate_of_bandwidth(plan)
         # The key, and the seed unless given, are drawn anew; nothing has been sent or shown that they would contradict.
         return build(count, rate)
 
+    def _rate_of_bandwidth(self, plan: irl.Plan) -> int:
+        bits = quantity.parse_number("--bandwidth", self.bandwidth or "0")
+        return max(1, math.floor(bits / bits_on_the_wire(plan.frame_len)))
+
     def _refuse_beside_a_plan(self, targets: tuple[str, ...]) -> None:
         fresh = PlanOptions()
-        allowed = {"plan", "rate", "contact"}
+        allowed = {"plan", "rate", "bandwidth", "contact"}
         given = [name for name, value in vars(self).items() if name not in allowed and value != getattr(fresh, name)]
         if targets or given:
             what = "targets" if targets else "--" + given[0].replace("_", "-")
@@ -160,9 +168,8 @@ def parse_probe_args(probe: str, text: str | None) -> dict[str, str]:
         return {"hex": Path(rest).read_bytes().hex()}
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(equals and name for name, equals, _ in pairs):
-        raise ConfigError(
-            f"--probe-args {text!r} cannot be read; write NAME=VALUE for {probe}, or for udp text:..., hex:... or file:..."
-        )
+        how = "text:TEXT, hex:DIGITS or file:PATH" if probe == "udp" else "NAME=VALUE"
+        raise ConfigError(f"--probe-args {text!r} cannot be read; for {probe} write {how}.")
     return {name: value for name, _, value in pairs}
 
 

@@ -1,18 +1,19 @@
 """`irlstack plan` and `irlstack when`."""
 
+import json
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 import irlstack as irl
-from irlstack.cli import console, frames, quantity
-from irlstack.cli.options import STANDARD_STREAM, PlanOptions, bits_on_the_wire
+from irlstack.cli import console, dryrun
+from irlstack.cli.options import STANDARD_STREAM, PlanOptions
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
 
-DEFAULT_RATE = 10_000
 _OUTPUT = Group("What comes out", sort_key=4)
 
 
@@ -50,9 +51,7 @@ def plan(*targets: str, options: PlanOptions | None = None, output: _Output | No
             console.put(lines)
         return ExitStatus.DONE
     if output.dryrun:
-        for line in summary(made, output.shard):
-            console.say(line)
-        show_frames(made, output.shard)
+        dryrun.show(made, output.shard)
         return ExitStatus.DONE
     path = output.output_file or Path("plan.toml")
     if str(path) == STANDARD_STREAM:
@@ -62,52 +61,20 @@ def plan(*targets: str, options: PlanOptions | None = None, output: _Output | No
         raise ConfigError(f"{path} is there already; remove it, or name another file with -o.")
     made.counts()  # an empty plan is no plan
     made.save(path)
-    for line in summary(made, output.shard):
-        console.say(line)
+    dryrun.say_summary(made, output.shard)
     console.say(f"plan         {path}, to be run by: irlstack scan --plan {path}")
     return ExitStatus.DONE
 
 
-def summary(plan: irl.Plan, shard: int = 0) -> list[str]:
-    """What a plan comes to, as lines of words."""
-    counts, probes = plan.counts(), len(plan.targets(shard=shard)) * plan.probes
-    cut = [
-        f"{quantity.show_count(counts[key])} {what}"
-        for key, what in (("special", "special-purpose"), ("denied", "denied"), ("duplicates", "repeated"))
-        if counts[key]
-    ]
-    addresses = f"{quantity.show_count(counts['kept'])} of {quantity.show_count(counts['asked'])}"
-    lines = [
-        f"fingerprint  {plan.fingerprint()[:16]} (seed {plan.seed})",
-        f"probe        {plan.probe}" + "".join(f" {name}={value}" for name, value in plan.probe_args.items()),
-        f"addresses    {addresses}" + (f" ({', '.join(cut)})" if cut else ""),
-    ]
-    if plan.ports is not None:
-        lines.append(f"ports        {plan.ports}")
-    shards = f" in shard {shard} of {plan.shards}" if plan.shards > 1 else ""
-    lines.append(f"probes       {probes:,}{shards}")
-    rate = DEFAULT_RATE if plan.rate is None else plan.rate
-    if rate:
-        bits = quantity.show_rate(rate * bits_on_the_wire(plan.frame_len), "bit/s")
-        lines.append(f"rate         {quantity.show_rate(rate, 'pps')}, {bits} on the wire")
-        lines.append(f"duration     {quantity.show_seconds(probes / rate)}, and the cooldown")
-    else:
-        lines.append("rate         as fast as goes without loss of our own")
-    return lines
-
-
-def show_frames(plan: irl.Plan, shard: int) -> None:
-    """The first ten frames, a line each, on stdout."""
-    for frame in plan.frames(10, shard):
-        console.put(frames.describe(frame) + "\n")
-
-
-def when(plan: Path, target: str, /) -> ExitStatus:
-    """Tell at which position of a plan a target is probed.
+def when(
+    plan: Path, target: str, /, *, metadata_file: Annotated[Path | None, Parameter(alias="-m")] = None
+) -> ExitStatus:
+    """Tell at which position of a plan a target is probed, and given a run's metadata, when it was.
 
     Args:
         plan: The plan file.
         target: ADDRESS:PORT, or ADDRESS where the probe has no port.
+        metadata_file: What a run of the plan wrote with --metadata-file.
     """
     made = irl.Plan.load(plan)
     found = made.find(target)
@@ -116,5 +83,37 @@ def when(plan: Path, target: str, /) -> ExitStatus:
         return ExitStatus.FAILED
     shard, position = found
     of = f" of shard {shard} of {made.shards}" if made.shards > 1 else ""
-    console.put(f"{target} is at position {position}{of}\n")
+    if metadata_file is None:
+        console.put(f"{target} is at position {position}{of}\n")
+        return ExitStatus.DONE
+    run = _run_of(made, shard, metadata_file)
+    if run is None:
+        console.say(f"{metadata_file} is about another shard; {target} is at position {position}{of}.")
+        return ExitStatus.FAILED
+    probed = _time(run, position)
+    if probed is None:
+        console.say(f"{target} is at position {position}{of}, which the run did not reach.")
+        return ExitStatus.FAILED
+    console.put(f"{target} is at position {position}{of}, probed in the second before {probed.isoformat()}\n")
     return ExitStatus.DONE
+
+
+def _run_of(plan: irl.Plan, shard: int, metadata_file: Path) -> dict[str, Any] | None:
+    """The metadata, if it is of a run of this shard."""
+    try:
+        run: dict[str, Any] = json.loads(metadata_file.read_text(encoding="utf-8"))
+        fingerprint, of_shard = run["plan_fingerprint"], run["shard_num"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{metadata_file} is not the metadata of a run.") from error
+    if fingerprint != plan.fingerprint():
+        raise ConfigError(f"{metadata_file} is about a run of another plan.")
+    return run if of_shard == shard else None
+
+
+def _time(run: dict[str, Any], position: int) -> datetime | None:
+    """When a position was taken, to a second, from the watermarks that a run notes every second."""
+    start = datetime.fromisoformat(run["start_time"])
+    for second in run["per_second"]:
+        if second["watermark"] > position:
+            return start + timedelta(seconds=second["elapsed_s"])
+    return None

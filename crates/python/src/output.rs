@@ -1,0 +1,129 @@
+//! Writing a run down: rows to files, a line a second, the metadata at the end.
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use irl_measure::metadata::About;
+use irl_measure::output::{self, Format, Sink};
+use irl_measure::record::{Watch, record};
+use irl_measure::schema::{self, Column};
+use pyo3::prelude::*;
+
+use crate::errors::{Error, Result};
+use crate::prefix::parse_family;
+use crate::run::{PyRun, json};
+
+/// Files opened for rows, before the first frame is sent. Used up by one run.
+#[pyclass(frozen, module = "irlstack._core", name = "RawOutputs")]
+pub(crate) struct PyOutputs(Mutex<Vec<Box<dyn Sink>>>);
+
+/// The columns of these names, or the default ones.
+pub(crate) fn columns(names: Option<Vec<String>>) -> Result<Vec<Column>> {
+    match names {
+        None => Ok(Column::defaults().to_vec()),
+        Some(names) if names == ["*"] => Ok(Column::ALL.to_vec()),
+        Some(names) if names.is_empty() => Err(Error::config("Name at least one output field.")),
+        Some(names) => Ok(names.iter().map(|name| Column::by_name(name)).collect::<std::result::Result<_, _>>()?),
+    }
+}
+
+#[pymethods]
+impl PyOutputs {
+    #[new]
+    #[pyo3(signature = (paths, family, output_fields=None, header=true))]
+    fn new(paths: Vec<PathBuf>, family: &str, output_fields: Option<Vec<String>>, header: bool) -> Result<Self> {
+        let family = parse_family(family)?;
+        let columns = columns(output_fields)?;
+        let schema = schema::scan(family, &columns);
+        let mut sinks = Vec::new();
+        for path in paths {
+            let format = match Format::of(&path)? {
+                // A single column on standard output needs no header to be told apart.
+                Format::Csv if path.as_os_str() == "-" && columns.len() == 1 => Format::Lines,
+                format => format,
+            };
+            sinks.push(output::open(&path, format, family, &schema, header)?);
+        }
+        Ok(Self(Mutex::new(sinks)))
+    }
+}
+
+/// Looks for Ctrl-C and hands on what a second brought.
+struct Watcher {
+    each_second: Option<Py<PyAny>>,
+    raised: Option<PyErr>,
+}
+
+impl Watch for Watcher {
+    fn go_on(&mut self) -> bool {
+        self.keep(Python::attach(|py| py.check_signals()));
+        self.raised.is_none()
+    }
+
+    fn second(&mut self, line: &str, row: &str) {
+        if let Some(callback) = &self.each_second {
+            let called = Python::attach(|py| callback.call1(py, (line, row)).map(drop));
+            self.keep(called);
+        }
+    }
+}
+
+impl Watcher {
+    /// Remembers the first exception; it ends the run.
+    fn keep(&mut self, called: PyResult<()>) {
+        if let Err(error) = called {
+            self.raised.get_or_insert(error);
+        }
+    }
+}
+
+/// What a run's metadata is told.
+#[derive(FromPyObject)]
+pub(crate) struct AboutLike {
+    argv: Vec<String>,
+    seed_provided: bool,
+    notes: Option<String>,
+    user_metadata: Option<String>,
+}
+
+impl AboutLike {
+    pub(crate) fn about(self) -> Result<About> {
+        let user_metadata = self
+            .user_metadata
+            .map(|text| serde_json::from_str(&text))
+            .transpose()
+            .map_err(|error| Error::config(format!("The user metadata is no JSON: {error}.")))?;
+        Ok(About {
+            argv: self.argv,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            seed_provided: self.seed_provided,
+            notes: self.notes,
+            user_metadata,
+            ..About::default()
+        })
+    }
+}
+
+/// Metadata as JSON, what ended the run early, whether it was interrupted, and whether something was lost.
+type Outcome = (String, Option<PyErr>, bool, bool);
+
+/// Reads a run to its end into its outputs. `each_second` is called with ZMap's status line and CSV row.
+#[pyfunction]
+pub(crate) fn record_run(
+    py: Python<'_>,
+    run: &PyRun,
+    outputs: &PyOutputs,
+    about: AboutLike,
+    each_second: Option<Py<PyAny>>,
+) -> Result<Outcome> {
+    let about = about.about()?;
+    // Nothing panics while the lock is held.
+    let sinks = std::mem::take(&mut *outputs.0.lock().expect("the lock is not poisoned"));
+    let mut watcher = Watcher { each_second, raised: None };
+    let outcome = py.detach(|| record(&run.scan, sinks, &about, &mut watcher));
+    let error = match watcher.raised {
+        Some(raised) if !raised.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py) => Some(raised),
+        _ => outcome.error.map(|error| PyErr::from(Error::from(error))),
+    };
+    Ok((json(&outcome.metadata)?, error, outcome.interrupted, outcome.lost))
+}

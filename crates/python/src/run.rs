@@ -1,0 +1,145 @@
+//! A scan in progress, for `irlstack.Run`.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow_schema::ArrowError;
+use irl_measure::scan::Next;
+use irl_measure::{Scan, metadata};
+use pyo3::prelude::*;
+use pyo3::types::PyCapsule;
+
+use crate::arrow::{PyBatch, stream};
+use crate::errors::{Error, Result};
+use crate::output::AboutLike;
+
+/// How long a call may go without looking for Ctrl-C.
+pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
+
+/// A scan in progress. Use `irlstack.Run`.
+#[pyclass(frozen, module = "irlstack._core", name = "RawRun")]
+pub(crate) struct PyRun {
+    pub(crate) scan: Arc<Scan>,
+}
+
+impl Drop for PyRun {
+    fn drop(&mut self) {
+        // Workers may be waiting for the interpreter to log something, so it must not be held while they are waited for.
+        Python::attach(|py| py.detach(|| self.scan.stop()));
+    }
+}
+
+#[pymethods]
+impl PyRun {
+    /// The next batch; None at the end. Ctrl-C is heard while waiting.
+    fn next_batch(&self, py: Python<'_>) -> Result<Option<PyBatch>> {
+        loop {
+            py.check_signals()?;
+            match py.detach(|| self.scan.next_batch(SIGNAL_INTERVAL))? {
+                Next::Batch(batch) => return Ok(Some(PyBatch(batch))),
+                Next::Nothing => {}
+                Next::End => return Ok(None),
+            }
+        }
+    }
+
+    /// Whether the run is over, and the next batch if there is one within `timeout` seconds.
+    fn poll(&self, py: Python<'_>, timeout: f64) -> Result<(bool, Option<PyBatch>)> {
+        let end = Instant::now() + Duration::try_from_secs_f64(timeout).unwrap_or_default();
+        loop {
+            py.check_signals()?;
+            let left = end.saturating_duration_since(Instant::now());
+            match py.detach(|| self.scan.next_batch(left.min(SIGNAL_INTERVAL)))? {
+                Next::Batch(batch) => return Ok((false, Some(PyBatch(batch)))),
+                Next::Nothing if left.is_zero() => return Ok((false, None)),
+                Next::Nothing => {}
+                Next::End => return Ok((true, None)),
+            }
+        }
+    }
+
+    /// Stops everything; no frame leaves once this returns.
+    fn stop(&self, py: Python<'_>) {
+        py.detach(|| self.scan.stop());
+    }
+
+    /// Stops sending; answers are still received for the cooldown.
+    fn stop_sending(&self) {
+        self.scan.stop_sending();
+    }
+
+    /// Changes the rate; 0 = as fast as our own loss allows.
+    fn set_rate(&self, per_second: f64) {
+        self.scan.set_rate(per_second);
+    }
+
+    /// The counters so far, as JSON.
+    fn stats(&self) -> Result<String> {
+        json(&self.scan.stats())
+    }
+
+    /// The metadata document so far, as JSON.
+    fn metadata(&self, about: AboutLike) -> Result<String> {
+        json(&metadata::document(&self.scan, &about.about()?, &[]))
+    }
+
+    /// Positions of this shard handed out so far.
+    fn watermark(&self) -> u64 {
+        self.scan.watermark()
+    }
+
+    /// Whether the workers are done.
+    fn is_finished(&self) -> bool {
+        self.scan.is_finished()
+    }
+
+    fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyCapsule>> {
+        pyo3_arrow::ffi::to_schema_pycapsule(py, self.scan.schema().as_ref())
+            .map_err(|error| Error::Python(error.into()))
+    }
+
+    #[pyo3(signature = (requested_schema=None))]
+    fn __arrow_c_stream__<'py>(
+        &self,
+        py: Python<'py>,
+        requested_schema: Option<Bound<'py, PyCapsule>>,
+    ) -> Result<Bound<'py, PyCapsule>> {
+        stream(py, &self.scan.schema(), Rows { scan: Arc::clone(&self.scan) }, requested_schema)
+    }
+}
+
+/// A value as JSON; ours always have that form.
+pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
+    serde_json::to_string(value).map_err(|error| Error::config(error.to_string()))
+}
+
+/// The rows as an Arrow library pulls them; letting go of it stops the frames.
+struct Rows {
+    scan: Arc<Scan>,
+}
+
+impl Iterator for Rows {
+    type Item = std::result::Result<arrow_array::RecordBatch, ArrowError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        loop {
+            // The consumer may or may not hold the interpreter; either way signals are looked at and it is let go of.
+            let pulled = Python::attach(|py| {
+                py.check_signals()?;
+                py.detach(|| self.scan.next_batch(SIGNAL_INTERVAL)).map_err(|error| PyErr::from(Error::from(error)))
+            });
+            match pulled {
+                Ok(Next::Batch(batch)) => return Some(Ok(batch)),
+                Ok(Next::Nothing) => {}
+                Ok(Next::End) => return None,
+                Err(error) => return Some(Err(ArrowError::ExternalError(Box::new(error)))),
+            }
+        }
+    }
+}
+
+impl Drop for Rows {
+    fn drop(&mut self) {
+        self.scan.stop();
+    }
+}

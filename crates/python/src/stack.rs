@@ -1,0 +1,145 @@
+//! An opened network, for `irlstack.Stack`.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use irl_link::{Network, Rate};
+use irl_measure::{RowSelection, Scan, ScanConfig, ScanRate};
+use pyo3::prelude::*;
+use pyo3::types::PyDict;
+
+use crate::errors::{Error, Result};
+use crate::output;
+use crate::plan::PyPlan;
+use crate::policy::{self, PolicyLike};
+use crate::run::PyRun;
+
+/// An opened network. Use `irlstack.Stack`.
+#[pyclass(frozen, module = "irlstack._core", name = "RawStack")]
+pub(crate) struct PyStack {
+    pub(crate) network: Arc<dyn Network>,
+}
+
+#[pymethods]
+impl PyStack {
+    /// Opens an interface.
+    #[staticmethod]
+    #[cfg(target_os = "linux")]
+    #[pyo3(signature = (interface=None, source_ip=Vec::new(), towards=None, gateway_mac=None, vlan=None, engine="auto",
+        dad="fast"))]
+    #[allow(clippy::too_many_arguments)]
+    fn open(
+        py: Python<'_>,
+        interface: Option<String>,
+        source_ip: Vec<IpAddr>,
+        towards: Option<IpAddr>,
+        gateway_mac: Option<&str>,
+        vlan: Option<u16>,
+        engine: &str,
+        dad: &str,
+    ) -> Result<Self> {
+        let gateway_mac = gateway_mac
+            .map(|text| {
+                text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
+            })
+            .transpose()?;
+        let config = irl_link::StackConfig {
+            interface,
+            sources: source_ip,
+            towards,
+            gateway_mac,
+            vlan,
+            engine: engine.parse()?,
+            dad: dad.parse()?,
+            ..irl_link::StackConfig::default()
+        };
+        let stack = py.detach(|| irl_link::Stack::open(config))?;
+        Ok(Self { network: Arc::new(stack) })
+    }
+
+    /// Our addresses.
+    fn sources(&self) -> Vec<IpAddr> {
+        self.network.sources()
+    }
+
+    /// What the engine is, as a dict.
+    fn info<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        let info = self.network.info();
+        let dict = PyDict::new(py);
+        dict.set_item("engine", info.engine)?;
+        dict.set_item("why", info.why)?;
+        dict.set_item("xdp_mode", info.xdp_mode)?;
+        dict.set_item("driver", info.driver)?;
+        dict.set_item("kernel", info.kernel)?;
+        dict.set_item("interface", info.interface)?;
+        dict.set_item("synthetic", info.synthetic)?;
+        dict.set_item("kernel_rst", info.kernel_rst)?;
+        Ok(dict)
+    }
+
+    /// Starts a scan.
+    #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
+        no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8))]
+    #[allow(clippy::too_many_arguments)]
+    fn scan(
+        &self,
+        py: Python<'_>,
+        plan: &PyPlan,
+        policy: PolicyLike,
+        shard: u32,
+        sender_threads: u16,
+        cooldown_time: f64,
+        max_runtime: Option<f64>,
+        max_results: Option<u64>,
+        no_rst: bool,
+        rows: &str,
+        output_fields: Option<Vec<String>>,
+        max_memory: u64,
+        queue: usize,
+    ) -> Result<PyRun> {
+        let compiled = plan.compiled(py, shard)?;
+        let settings = policy.for_plan(&plan.plan, self.network.policy_settings())?;
+        let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
+        let sources = match plan.plan.sources.as_slice() {
+            [] => {
+                let family = plan.plan.family;
+                self.network.sources().into_iter().filter(|source| irl_targets::Family::of(*source) == family).collect()
+            }
+            given => given.to_vec(),
+        };
+        let rate = match settings.rate {
+            Rate::Unlimited => ScanRate::Search,
+            bounded => ScanRate::PerSecond(bounded.per_second().unwrap_or_default()),
+        };
+        let config = ScanConfig {
+            workers: sender_threads,
+            cooldown: seconds("cooldown_time", cooldown_time)?,
+            max_runtime: max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
+            max_results,
+            reset: !no_rst,
+            rows: match rows {
+                "success" => RowSelection::Success,
+                "all" => RowSelection::All,
+                _ => return Err(Error::config(format!("rows = {rows:?} cannot be: it is \"success\" or \"all\"."))),
+            },
+            columns: output::columns(output_fields)?,
+            max_memory,
+            queue,
+            ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
+        };
+        let network = Arc::clone(&self.network);
+        Ok(PyRun { scan: Arc::new(py.detach(|| Scan::start(config, network))?) })
+    }
+}
+
+fn seconds(name: &str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::config(format!("{name} = {value} cannot be: it is a number of seconds from 0.")))
+}
+
+/// Refuses globally reachable targets that lack a permission, before anything is opened.
+#[pyfunction]
+pub(crate) fn refuse_early(py: Python<'_>, plan: &PyPlan, policy: PolicyLike) -> Result<()> {
+    policy::refuse_early(&policy, &plan.plan, &plan.compiled(py, 0)?)
+}

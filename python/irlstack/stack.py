@@ -1,0 +1,246 @@
+"""[`Stack`][irlstack.stack.Stack]: an opened network; and [`scan`][irlstack.stack.scan], which opens one for a run."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from types import TracebackType
+from typing import Any, Literal, Self, TypedDict, Unpack
+
+from irlstack._core import Plan, RawStack, refuse_early
+from irlstack.errors import ConfigError
+from irlstack.policy import Policy
+from irlstack.run import About, Run
+
+Address = str | IPv4Address | IPv6Address
+Path = str | os.PathLike[str]
+
+
+class PlanKeywords(TypedDict, total=False):
+    """The keywords of [`Plan`][irlstack.Plan]."""
+
+    ports: int | str | Sequence[int] | None
+    list_of_ips_file: Path | bytes | None
+    allowlist_file: Sequence[Path]
+    blocklist_file: Sequence[Path]
+    seed: int | None
+    secret: bytes | None
+    probe_module: str
+    probe_args: Mapping[str, str]
+    source_ip: Sequence[Address]
+    source_port: str | None
+    probe_ttl: int | None
+    probes: int | None
+    rate: int | None
+    max_targets: int | None
+    shards: int | None
+    contact: str | None
+
+
+class ScanKeywords(PlanKeywords, total=False):
+    """What a scan is told beside its targets.
+
+    Attributes:
+        plan: a plan instead of targets and the keywords of one.
+        shard: which shard of it, from 0.
+        policy: who is responsible; by default what the configuration files say.
+        authorized: who authorised the run, in place of the policy's.
+        sender_threads: sender threads, one a core.
+        cooldown_time: how long to listen after the last probe, in seconds.
+        max_runtime: stop sending after so many seconds.
+        max_results: stop sending after so many targets were found.
+        no_rst: do not answer SYN-ACKs with a RST of ours.
+        rows: "success", each target once, or "all" answers.
+        output_fields: columns by name, see `irlstack schema`.
+        max_memory: bytes for the map of targets that have answered.
+        queue: batches that may wait for their reader before the sender pauses.
+        notes: free text for the metadata.
+        user_metadata: any JSON value for the metadata.
+    """
+
+    plan: Plan | None
+    shard: int
+    policy: Policy | None
+    authorized: str | None
+    sender_threads: int
+    cooldown_time: float
+    max_runtime: float | None
+    max_results: int | None
+    no_rst: bool
+    rows: Literal["success", "all"]
+    output_fields: Sequence[str] | None
+    max_memory: int
+    queue: int
+    notes: str | None
+    user_metadata: object
+
+
+_RUN_KEYWORDS = frozenset(ScanKeywords.__annotations__) - frozenset(PlanKeywords.__annotations__)
+_NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
+
+
+class _Request:
+    """A scan's keywords sorted: the plan, who is responsible, and how it is run."""
+
+    def __init__(self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None) -> None:
+        run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
+        plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
+        given = run.get("plan")
+        if given is not None:
+            given = given.replace(rate=plan.pop("rate", None), contact=plan.pop("contact", None))
+            if targets or plan:
+                what = next(iter(plan), "targets")
+                raise ConfigError(f"A plan says what is probed: {what} cannot be given beside it.")
+        policy: Policy = run.get("policy") or base or Policy.from_config()
+        if run.get("authorized") is not None:
+            policy = Policy(authorized=run["authorized"]).over(policy)
+        if given is None and not plan.get("blocklist_file") and policy.blocklist_file is not None:
+            plan["blocklist_file"] = [policy.blocklist_file]
+        self.plan = Plan(*targets, **plan) if given is None else given
+        self.policy = policy
+        self.keywords = {name: value for name, value in run.items() if name not in _NOT_FOR_THE_CORE}
+        # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
+        self.plan.targets(shard=self.keywords.get("shard", 0))
+        refuse_early(self.plan, policy)
+
+        user_metadata = run.get("user_metadata")
+        self.about = About(
+            seed_provided=given is not None or plan.get("seed") is not None,
+            notes=run.get("notes"),
+            user_metadata=None if user_metadata is None else json.dumps(user_metadata),
+        )
+
+    def run(self, open_stack: Callable[[], RawStack]) -> Run:
+        """The run, which opens its stack when it begins."""
+        return Run(
+            lambda: open_stack().scan(self.plan, self.policy, **self.keywords),
+            family=self.plan.family,
+            output_fields=self.keywords.get("output_fields"),
+            about=self.about,
+        )
+
+    @property
+    def towards(self) -> IPv4Address | IPv6Address:
+        """A target, whose route stands for all."""
+        first = next(iter(self.plan.targets(count=1))).to_pydict()["address"][0]
+        return IPv4Address(first) if isinstance(first, int) else IPv6Address(first)
+
+
+class Stack:
+    """An opened interface: engine, filter, policy, our addresses and our neighbours.
+
+        with irl.Stack("eth0", source_ip=["192.0.2.10"]) as stack:
+            for batch in stack.scan("10.0.0.0/16", ports=80, rate=10_000):
+                ...
+
+    Args:
+        interface: its name; where the route leads when None.
+        source_ip: our addresses: spare ones of the link, which we then answer for, or the host's own.
+        towards: an address whose route decides interface and source where they are not given.
+        gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
+        vlan: a tag that frames carry.
+        engine: "auto" or "packet".
+        dad: duplicate-address detection for spare addresses: "fast", "rfc5227" or "off".
+        policy: who is responsible for what is sent; by default what the configuration files say.
+        rate, contact, authorized, blocklist_file: in place of the policy's.
+
+    Raises:
+        ConfigError: no such route or source address.
+        PrivilegeError: names the capability that is missing.
+        EngineError: the interface is gone, occupied by another program, or an address belongs to somebody else.
+    """
+
+    def __init__(
+        self,
+        interface: str | None = None,
+        *,
+        source_ip: Sequence[Address] = (),
+        towards: Address | None = None,
+        gateway_mac: str | None = None,
+        vlan: int | None = None,
+        engine: str = "auto",
+        dad: Literal["fast", "rfc5227", "off"] = "fast",
+        policy: Policy | None = None,
+        rate: float | None = None,
+        contact: str | None = None,
+        authorized: str | None = None,
+        blocklist_file: Path | None = None,
+    ) -> None:
+        given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
+        self._policy = given.over(policy or Policy.from_config())
+        self._raw: RawStack | None = RawStack.open(interface, list(source_ip), towards, gateway_mac, vlan, engine, dad)
+
+    def _opened(self) -> RawStack:
+        if self._raw is None:
+            raise ConfigError("This stack is closed.")
+        return self._raw
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the interface once the runs on it have ended."""
+        self._raw = None
+
+    @property
+    def info(self) -> dict[str, Any]:
+        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, kernel_rst."""
+        return self._opened().info()
+
+    @property
+    def sources(self) -> list[IPv4Address | IPv6Address]:
+        """Our addresses."""
+        return self._opened().sources()
+
+    def __repr__(self) -> str:
+        if self._raw is None:
+            return "<Stack, closed>"
+        info = self.info
+        return f"<Stack {info['interface']}, {info['engine']}: {', '.join(map(str, self.sources))}>"
+
+    def scan(self, *targets: object, **keywords: Unpack[ScanKeywords]) -> Run:
+        """A scan on this stack; nothing is sent before the first batch is asked for. See [`scan`][irlstack.scan]."""
+        raw = self._opened()
+        return _Request(targets, keywords, self._policy).run(lambda: raw)
+
+
+def scan(
+    *targets: object,
+    interface: str | None = None,
+    gateway_mac: str | None = None,
+    vlan: int | None = None,
+    engine: str = "auto",
+    dad: Literal["fast", "rfc5227", "off"] = "fast",
+    **keywords: Unpack[ScanKeywords],
+) -> Run:
+    """Probe targets and hand over who answered.
+
+    Rows are ZMap's: saddr daddr sport dport seqnum acknum window ttl ipid classification success repeat probe_num
+    timestamp rtt. IPv4 addresses are uint32, IPv6 ones 16 bytes, times ns UTC. Nothing is sent before the first batch
+    is asked for.
+
+    Args:
+        targets: prefixes, addresses, ranges; all of IPv4 when there are none.
+        interface: see [`Stack`][irlstack.Stack].
+        gateway_mac: see there.
+        vlan: see there.
+        dad: see there.
+        engine: "auto" or "packet".
+        keywords: those of [`Plan`][irlstack.Plan] and of `ScanKeywords`.
+
+    Raises:
+        ConfigError: something does not fit together.
+        PolicyError: the targets may not be probed as it stands; the message says what is missing.
+        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
+    """
+    request = _Request(targets, keywords)
+
+    def open_stack() -> RawStack:
+        return RawStack.open(interface, request.plan.source_ip, request.towards, gateway_mac, vlan, engine, dad)
+
+    return request.run(open_stack)
