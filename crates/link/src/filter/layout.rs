@@ -218,3 +218,78 @@ unsafe impl aya::Pod for Counters {}
 pub(super) const STEERING_LEN: usize = 2 * 65_536 * 2;
 /// Bytes of `struct owner_state`: a waiting flag at 0, an overrun counter at 8.
 pub(super) const STATE_LEN: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use std::mem::offset_of;
+    use std::path::{Path, PathBuf};
+    use std::process::Command;
+
+    use super::super::config::{HEAD_LEN, MAX_ADDRESSES, MAX_OWNERS, Reason};
+    use super::*;
+
+    #[test]
+    fn the_maps_values_are_filter_h_in_rust() {
+        let mut expected = vec![
+            ("sizeof(struct settings)", size_of::<Settings>()),
+            ("offsetof(struct settings, host6)", offset_of!(Settings, host6)),
+            ("offsetof(struct settings, spare4)", offset_of!(Settings, spare4)),
+            ("offsetof(struct settings, host4)", offset_of!(Settings, host4)),
+            ("offsetof(struct settings, port_first)", offset_of!(Settings, port_first)),
+            ("offsetof(struct settings, neighbour_owner)", offset_of!(Settings, neighbour_owner)),
+            ("offsetof(struct settings, stray_owner)", offset_of!(Settings, stray_owner)),
+            ("offsetof(struct settings, echo_owned)", offset_of!(Settings, echo_owned)),
+            ("sizeof(struct rule)", size_of::<Rule>()),
+            ("offsetof(struct rule, offset)", offset_of!(Rule, offset)),
+            ("offsetof(struct rule, flags)", offset_of!(Rule, flags)),
+            ("offsetof(struct rule, shift)", offset_of!(Rule, shift)),
+            ("offsetof(struct rule, mask)", offset_of!(Rule, mask)),
+            ("offsetof(struct rule, value)", offset_of!(Rule, value)),
+            ("sizeof(struct owner)", size_of::<Owner>()),
+            ("offsetof(struct owner, max_data)", offset_of!(Owner, max_data)),
+            ("offsetof(struct owner, port_count)", offset_of!(Owner, port_count)),
+            ("offsetof(struct owner, port_first)", offset_of!(Owner, port_first)),
+            ("offsetof(struct owner, probes)", offset_of!(Owner, probes)),
+            ("offsetof(struct owner, accept)", offset_of!(Owner, accept)),
+            ("offsetof(struct owner, frames)", offset_of!(Owner, frames)),
+            ("offsetof(struct owner, rule_count)", offset_of!(Owner, rule_count)),
+            ("offsetof(struct owner, rules)", offset_of!(Owner, rules)),
+            ("sizeof(struct counters)", size_of::<Counters>()),
+            ("sizeof(struct steering)", STEERING_LEN),
+            ("offsetof(struct steering, echo)", STEERING_LEN / 2),
+            ("sizeof(struct owner_state)", STATE_LEN),
+            ("offsetof(struct owner_state, waiting)", 0),
+            ("offsetof(struct owner_state, overruns)", 8),
+            ("MAX_OWNERS", usize::from(MAX_OWNERS)),
+            ("MAX_ADDRESSES", MAX_ADDRESSES),
+            ("MAX_RULES", MAX_RULES),
+            ("HEAD_LEN", HEAD_LEN),
+            ("NO_OWNER", usize::from(NO_OWNER)),
+            ("REASONS", Reason::ALL.len()),
+        ];
+        let names: Vec<String> = Reason::ALL.iter().map(|r| format!("REASON_{}", r.name().to_uppercase())).collect();
+        expected.extend(names.iter().map(String::as_str).zip(0..));
+        let prints: String =
+            expected.iter().map(|(what, _)| format!("printf(\"%zu\\n\", (size_t)({what}));\n")).collect();
+        let folder = PathBuf::from(env!("OUT_DIR"));
+        let (file, program) = (folder.join("layout.c"), folder.join("layout"));
+        let source = format!(
+            "#include <stddef.h>\n#include <stdio.h>\n#include \"kernel.h\"\n#include \"filter.h\"\nint main(void)\n{{\n{prints}}}\n"
+        );
+        std::fs::write(&file, source).expect("the build's own folder is writable");
+        let headers = Path::new(env!("CARGO_MANIFEST_DIR")).join("bpf");
+        let compile = Command::new("cc").arg("-I").arg(headers).arg(&file).arg("-o").arg(&program).output();
+        let Ok(compiled) = compile else {
+            eprintln!("SKIPPED the_maps_values_are_filter_h_in_rust: needs a C compiler");
+            return;
+        };
+        assert!(compiled.status.success(), "{}", String::from_utf8_lossy(&compiled.stderr));
+        let output = Command::new(&program).output().expect("it was just compiled");
+        let printed = String::from_utf8(output.stdout).expect("it prints ASCII");
+        let found: Vec<usize> = printed.lines().map(|line| line.parse().expect("a number a line")).collect();
+        assert_eq!(found.len(), expected.len());
+        for ((what, value), found) in expected.iter().zip(found) {
+            assert_eq!(found, *value, "{what}");
+        }
+    }
+}
