@@ -214,6 +214,16 @@ GLOBAL int count(u32 reason)
 	return 0;
 }
 
+/* The same for the one reason worth a call less. */
+INLINE void count_delivered(void)
+{
+	u32 zero = 0;
+	struct counters *c = bpf_map_lookup_elem(&counters, &zero);
+
+	if (c)
+		c->count[REASON_DELIVERED]++;
+}
+
 INLINE int in_box4(const struct box4 *box, u32 address)
 {
 	return address >= box->first && address <= box->last;
@@ -265,6 +275,21 @@ NOINLINE int checksum_right(struct scratch *s, u32 offset, u32 size, u32 seed)
 	return sum == 0xffff;
 }
 
+INLINE int header_right(struct scratch *s, const struct packet *p)
+{
+	u32 n = p->network;
+	u64 sum;
+
+	if (unlikely(p->transport - n != 20))
+		return checksum_right(s, n, p->transport - n, 0);
+	sum = (u64)load32(s, n) + load32(s, n + 4) + load32(s, n + 8) + load32(s, n + 12) + load32(s, n + 16);
+	sum = (sum & 0xffffffff) + (sum >> 32);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	sum = (sum & 0xffff) + (sum >> 16);
+	return sum == 0xffff;
+}
+
 /* The pseudo header's share of a transport checksum. */
 INLINE u32 pseudo_header(const struct scratch *s, const struct packet *p, u32 protocol, u32 length)
 {
@@ -294,7 +319,7 @@ GLOBAL int flag_checksums(void)
 		return 0;
 	p = &s->packet;
 	length = p->end - p->transport;
-	if (!p->v6 && !checksum_right(s, p->network, p->transport - p->network, 0))
+	if (!p->v6 && !header_right(s, p))
 		p->flags |= FLAG_BAD_CHECKSUM;
 	if (p->protocol == PROTO_UDP && !p->v6 && load16(s, p->transport + 6) == 0)
 		return 0; /* RFC 768: no checksum was made */
@@ -416,15 +441,12 @@ static long read_option(u32 turn, void *context)
 }
 
 /* The fields of a TCP segment, into the scratch. */
-GLOBAL int read_tcp(void)
+INLINE int read_tcp(struct scratch *s)
 {
-	struct scratch *s = scratch();
 	struct tcp_fields *tcp;
 	struct packet *p;
 	u32 t;
 
-	if (!s)
-		return 0;
 	p = &s->packet;
 	tcp = &s->tcp;
 	t = p->transport;
@@ -443,9 +465,20 @@ GLOBAL int read_tcp(void)
 	tcp->tsval = 0;
 	tcp->tsecr = 0;
 	s->sacks = 0;
+	if (t + 20 >= p->payload)
+		return 0;
+	/* How most hosts answer: MSS, SACK permitted, timestamps, NOP, window scale. The same result, without a loop. */
+	if (p->payload == t + 40 && read16(s, t + 20) == 0x0204 && read32(s, t + 24) == 0x0402080a &&
+	    read32(s, t + 36) >> 8 == 0x010303) {
+		tcp->mss = load16(s, t + 22);
+		tcp->options = OPTION_SACK_PERMITTED | OPTION_TIMESTAMPS;
+		tcp->tsval = load32(s, t + 28);
+		tcp->tsecr = load32(s, t + 32);
+		tcp->window_scale = read8(s, t + 39);
+		return 0;
+	}
 	s->at = t + 20;
-	if (t + 20 < p->payload)
-		bpf_loop(40, read_option, (void *)0, 0);
+	bpf_loop(40, read_option, (void *)0, 0);
 	return 0;
 }
 
@@ -551,7 +584,8 @@ GLOBAL int deliver(struct xdp_md *ctx, u32 owner, u32 frames)
 		return deliver_frame(ctx, owner, p->len, flags);
 
 	if (p->protocol == PROTO_TCP) {
-		read_tcp();
+		read_tcp(s);
+		forget();
 		if (frames == FRAMES_PAYLOAD && s->sacks)
 			return deliver_frame(ctx, owner, p->len, flags);
 	}
@@ -1175,8 +1209,11 @@ GLOBAL int divert(struct xdp_md *ctx)
 	}
 	if (reason == REASON_DELIVERED) {
 		flag_checksums();
-		if (!deliver(ctx, id, s->frames))
-			reason = REASON_RING_FULL;
+		if (deliver(ctx, id, s->frames)) {
+			count_delivered();
+			return XDP_DROP;
+		}
+		reason = REASON_RING_FULL;
 	}
 	count(reason);
 	return XDP_DROP;

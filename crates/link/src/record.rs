@@ -2,7 +2,7 @@
 //!
 //! The C twin of this file is `bpf/record.h`; a test compares sizes and offsets. All multi-byte *header* fields are in
 //! the host's byte order; addresses, ports, sequence numbers and every other field copied from the wire are in network
-//! byte order, as they came. Version 1 is frozen: a change of layout is a new version.
+//! byte order, as they came, and so are the lengths that bodies carry. Version 1 is frozen: a change of layout is a new version.
 //!
 //! Header (16 bytes):
 //!
@@ -23,8 +23,8 @@
 //!
 //! ICMP body (80 bytes), v4 and v6, IPv4 addresses mapped (`::ffff:a.b.c.d`): saddr 0..16, daddr 16..32, type 32,
 //! code 33, TTL 34, quoted protocol 35 (0 = nothing quoted, as for an echo), IP ID 36..38, id or quoted source port
-//! 38..40, sequence or quoted destination port 40..42, payload length 42..44, quoted TCP sequence number or the MTU
-//! word 44..48, quoted destination 48..64 (the probed target), the first 16 bytes of an echo's payload 64..80.
+//! 38..40, sequence or quoted destination port 40..42, payload length 42..44, quoted TCP sequence number, or where
+//! something else is quoted the MTU word, 44..48, quoted destination 48..64 (the probed target), the first 16 bytes of an echo's payload 64..80.
 //!
 //! UDP body (48 bytes), IPv4 addresses mapped: saddr 0..16, daddr 16..32, sport 32..34, dport 34..36, UDP length
 //! 36..38, TTL 38, zero 39, IP ID 40..42, zero 42..44, length of the payload in bytes 44..46, zero 46..48.
