@@ -117,6 +117,12 @@ impl Sender for PacketSender {
                     self.pending -= taken;
                     self.completed += taken as u64;
                     kicked.accepted += taken as u64;
+                    if taken < frames {
+                        // The call stopped at a frame that was refused, and kept the reason to itself; should it be
+                        // worse than a full queue, the next kick says so.
+                        kicked.refused += 1;
+                        return Ok(kicked);
+                    }
                 }
                 Err(error) => match error.raw_os_error() {
                     // The device's queue or the socket's buffer is full: this frame and those behind it stay.
