@@ -15,6 +15,7 @@ use support::{
     Random, checksum_at, cookie, frame, icmp, in_own_namespace, ip, ip_frame, ip_packet, octets, root, tcp, udp,
 };
 
+/// Frames of each of the two runs.
 const FRAMES: usize = 300_000;
 const LISTENER: u16 = 61_050;
 const DATAGRAMS: u16 = 63_010;
@@ -97,6 +98,9 @@ fn owners(any: bool) -> Vec<OwnerConfig> {
 
 /// A port of the owner, often the one the cookie asks for.
 fn port(random: &mut Random, owner: &OwnerConfig, ours: &[u8], target: &[u8], target_port: u16) -> u16 {
+    if random.one_in(15) {
+        return if owner.protocol == Protocol::Udp { DATAGRAMS } else { LISTENER };
+    }
     let len = u32::from(owner.ports.last - owner.ports.first) + 1;
     let part = u32::from(cookie(&owner.key, ours, target, target_port).port_part());
     let number = if random.one_in(3) { random.below(len as usize) as u32 } else { random.below(3) as u32 };
