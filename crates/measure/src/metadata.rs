@@ -123,6 +123,7 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
         "imbalances": stats.imbalances(None),
         "filter": filter,
         "device": device,
+        "network": scan.network().extra_counters(),
         "per_second": seconds,
         "interrupted": about.interrupted,
         "error": about.error,
