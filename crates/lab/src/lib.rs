@@ -1,1 +1,15 @@
 //! The ground truth of a synthetic Internet, and the links and responders that act it out.
+//!
+//! A [`World`] says what every (address, port) is; [`Responder`] answers frames accordingly; [`sim`] is a network in
+//! this process that leads to one, through links that lose, delay and repeat as they are told.
+#![deny(unsafe_code)]
+
+pub mod impairment;
+pub mod responder;
+pub mod sim;
+pub mod world;
+
+pub use impairment::{Direction, Impairment};
+pub use responder::Responder;
+pub use sim::{SimConfig, SimNetwork};
+pub use world::{Class, Truth, World, WorldConfig};

@@ -8,6 +8,7 @@ pub mod builder;
 pub mod checksum;
 pub mod cookie;
 pub mod mac;
+pub mod packet;
 pub mod probe;
 
 pub use builder::{Endpoint, FrameBuilder};

@@ -1,0 +1,420 @@
+//! A network in this process: frames go to a [`Responder`] through a [`Line`], and answers come back through another and
+//! through the filter's twin. No privilege, any system; the same loops, policy and records as on a real interface.
+
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU16, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use irl_link::filter::{
+    AddressKind, FilterConfig, FilterCounters, MAX_OWNERS, OwnAddress, OwnerConfig, Reason, TwinFilter, Verdict,
+};
+use irl_link::record::{HEADER_LEN, Record};
+use irl_link::{
+    Arena, Batch, DeviceCounters, EngineInfo, Gate, Hop, Kicked, LinkEndpoint, LinkError, Network, NextHop,
+    PolicySettings, Receiver, Sender, Worker, WorkerRequest, clock,
+};
+use irl_wire::Mac;
+
+use crate::impairment::{Impairment, Line};
+use crate::responder::Responder;
+use crate::world::World;
+
+/// Our MAC on the simulated link.
+pub const OUR_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0, 0x01]);
+/// The gateway's.
+pub const GATEWAY_MAC: Mac = Mac([0x02, 0, 0x5e, 0, 0, 0x02]);
+/// Frames in a batch.
+const FRAMES: usize = 256;
+/// Bytes of a slot.
+const STRIDE: usize = 2048;
+
+/// What fixes a simulated network.
+#[derive(Clone, Debug)]
+pub struct SimConfig {
+    /// The hosts.
+    pub world: World,
+    /// What the link does to frames.
+    pub impairment: Impairment,
+    /// Our addresses, all spare.
+    pub sources: Vec<IpAddr>,
+}
+
+/// A simulated network.
+#[derive(Debug)]
+pub struct SimNetwork {
+    config: SimConfig,
+    next_owner: AtomicU16,
+    fabrics: Mutex<Vec<Arc<Fabric>>>,
+}
+
+/// What the workers of one measurement share: a half each, a queue each.
+#[derive(Debug)]
+struct Fabric {
+    first_owner: u16,
+    halves: Vec<Mutex<Half>>,
+    queues: Vec<Mutex<Queue>>,
+    sent: AtomicU64,
+    sent_bytes: AtomicU64,
+}
+
+/// A worker's way to the World and back.
+#[derive(Debug)]
+struct Half {
+    there: Line,
+    responder: Responder,
+    back: Line,
+    filter: TwinFilter,
+    records: Vec<u8>,
+    received: u64,
+    received_bytes: u64,
+}
+
+/// Records that wait for their owner.
+#[derive(Debug, Default)]
+struct Queue {
+    bytes: Vec<u8>,
+    read: usize,
+    capacity: usize,
+    overruns: u64,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // What a panicking worker left behind is plain data, and still consistent enough to count.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl SimNetwork {
+    /// A network of this configuration.
+    pub fn new(config: SimConfig) -> Self {
+        Self { config, next_owner: AtomicU16::new(0), fabrics: Mutex::default() }
+    }
+
+    /// Its hosts.
+    pub fn world(&self) -> World {
+        self.config.world
+    }
+
+    fn filter_config(&self) -> FilterConfig {
+        let spare = |address: &IpAddr| OwnAddress { address: *address, kind: AddressKind::Spare };
+        FilterConfig { addresses: self.config.sources.iter().map(spare).collect() }
+    }
+
+    fn half(&self, worker: u16, owners: &[OwnerConfig]) -> Result<Half, LinkError> {
+        let mut filter = TwinFilter::new(&self.filter_config())?;
+        for owner in owners {
+            filter.add_owner(owner)?;
+        }
+        let Impairment { seed, there, back } = self.config.impairment;
+        // Each line draws from a stream of its own.
+        let stream =
+            |number: u64| seed.wrapping_add((u64::from(worker) * 2 + number).wrapping_mul(0xd134_2543_de82_ef95));
+        Ok(Half {
+            there: Line::new(there, stream(0)),
+            responder: Responder::new(self.config.world, GATEWAY_MAC),
+            back: Line::new(back, stream(1)),
+            filter,
+            records: Vec::new(),
+            received: 0,
+            received_bytes: 0,
+        })
+    }
+}
+
+impl Half {
+    /// A frame of ours enters the link.
+    fn send(&mut self, frame: &[u8], now: u64, queues: &Fabric) {
+        let Self { there, responder, back, filter, records, received, received_bytes } = self;
+        there.push(frame, now, &mut |frame| {
+            responder.respond(frame, &mut |answer| {
+                back.push(answer, now, &mut |answer| {
+                    *received += 1;
+                    *received_bytes += answer.len() as u64;
+                    receive(filter, records, answer, now, queues);
+                });
+            });
+        });
+    }
+
+    /// Moves on what is due.
+    fn advance(&mut self, now: u64, queues: &Fabric) {
+        let Self { there, responder, back, filter, records, received, received_bytes } = self;
+        if there.is_empty() && back.is_empty() {
+            return;
+        }
+        there.pop_due(now, &mut |frame| {
+            responder.respond(frame, &mut |answer| {
+                back.push(answer, now, &mut |answer| {
+                    *received += 1;
+                    *received_bytes += answer.len() as u64;
+                    receive(filter, records, answer, now, queues);
+                });
+            });
+        });
+        back.pop_due(now, &mut |answer| {
+            *received += 1;
+            *received_bytes += answer.len() as u64;
+            receive(filter, records, answer, now, queues);
+        });
+    }
+
+    fn next_due_ns(&self) -> Option<u64> {
+        self.there.next_due_ns().into_iter().chain(self.back.next_due_ns()).min()
+    }
+}
+
+/// A frame reaches our end: the filter decides, the owner's queue takes the record.
+fn receive(filter: &mut TwinFilter, records: &mut Vec<u8>, frame: &[u8], now: u64, fabric: &Fabric) {
+    records.clear();
+    let owner = match filter.judge(frame, now, records) {
+        Verdict::Record { owner } | Verdict::Copied { owner } => owner,
+        Verdict::Pass | Verdict::Drop(_) => return,
+    };
+    let Some(queue) = fabric.queues.get(usize::from(owner.wrapping_sub(fabric.first_owner))) else { return };
+    let mut queue = lock(queue);
+    if queue.bytes.len() - queue.read + records.len() > queue.capacity {
+        queue.overruns += 1;
+        drop(queue);
+        filter.lost(owner);
+    } else {
+        queue.bytes.extend_from_slice(records);
+    }
+}
+
+struct SimSender {
+    fabric: Arc<Fabric>,
+    worker: usize,
+    bytes: Vec<u8>,
+    lengths: Vec<u16>,
+    stride: usize,
+    pending: usize,
+    completed: u64,
+}
+
+impl Sender for SimSender {
+    fn max_frame(&self) -> usize {
+        STRIDE
+    }
+
+    fn reserve(&mut self, frames: usize, frame_len: usize) -> Result<Batch<'_>, LinkError> {
+        if frame_len > STRIDE {
+            return Err(LinkError::config(format!("a frame of {frame_len} bytes is longer than {STRIDE}")));
+        }
+        if self.pending == 0 {
+            self.stride = frame_len.max(1);
+        } else if frame_len > self.stride {
+            // Slots of the pending frames are too short: room comes with the next kick.
+            return Ok(Batch::new(&mut [], &mut [], 1));
+        }
+        let free = (FRAMES - self.pending).min(frames);
+        let from = self.pending;
+        let lengths = &mut self.lengths[from..from + free];
+        Ok(Batch::new(&mut self.bytes[from * self.stride..], lengths, self.stride))
+    }
+
+    fn commit(&mut self, frames: usize) {
+        self.pending += frames;
+    }
+
+    fn kick(&mut self) -> Result<Kicked, LinkError> {
+        let now = clock::now_ns();
+        let mut half = lock(&self.fabric.halves[self.worker]);
+        let accepted = std::mem::take(&mut self.pending);
+        let mut bytes = 0;
+        for (slot, length) in self.bytes.chunks(self.stride).zip(&self.lengths[..accepted]) {
+            bytes += u64::from(*length);
+            half.send(&slot[..usize::from(*length)], now, &self.fabric);
+        }
+        self.fabric.sent.fetch_add(accepted as u64, Ordering::Relaxed);
+        self.fabric.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.completed += accepted as u64;
+        Ok(Kicked { accepted: accepted as u64, refused: 0 })
+    }
+
+    fn pending(&self) -> usize {
+        self.pending
+    }
+
+    fn completed(&self) -> u64 {
+        self.completed
+    }
+}
+
+struct SimReceiver {
+    fabric: Arc<Fabric>,
+    worker: usize,
+    taken: Vec<u8>,
+    read: usize,
+}
+
+impl Receiver for SimReceiver {
+    fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
+        lock(&self.fabric.halves[self.worker]).advance(clock::now_ns(), &self.fabric);
+        let mut count = 0;
+        while count < max {
+            if self.read == self.taken.len() {
+                self.taken.clear();
+                self.read = 0;
+                let mut queue = lock(&self.fabric.queues[self.worker]);
+                if queue.bytes.is_empty() {
+                    break;
+                }
+                // The queue keeps no record that was handed over, so that its length is what still waits.
+                std::mem::swap(&mut queue.bytes, &mut self.taken);
+            }
+            let Some(record) = Record::parse(&self.taken[self.read..]) else {
+                return Err(LinkError::config("the filter's twin wrote a record that cannot be read"));
+            };
+            self.read += HEADER_LEN + record.body.len();
+            each(record);
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
+        let now = clock::now_ns();
+        let due = lock(&self.fabric.halves[self.worker]).next_due_ns();
+        if self.read == self.taken.len() && lock(&self.fabric.queues[self.worker]).bytes.is_empty() {
+            let until = due.map_or(timeout, |due| Duration::from_nanos(due.saturating_sub(now)).min(timeout));
+            std::thread::sleep(until);
+        }
+        Ok(())
+    }
+
+    fn overruns(&self) -> u64 {
+        lock(&self.fabric.queues[self.worker]).overruns
+    }
+}
+
+struct Gateway;
+
+impl NextHop for Gateway {
+    fn lookup(&self, _: u128) -> Hop {
+        Hop::Known(GATEWAY_MAC)
+    }
+
+    fn constant(&self) -> Option<Mac> {
+        Some(GATEWAY_MAC)
+    }
+}
+
+impl Network for SimNetwork {
+    fn workers(&self, request: &WorkerRequest) -> Result<Vec<Worker>, LinkError> {
+        let count = request.count.max(1);
+        let first_owner = self.next_owner.fetch_add(count, Ordering::Relaxed) % (MAX_OWNERS - count);
+        let owners: Vec<OwnerConfig> = (0..count)
+            .map(|residue| OwnerConfig {
+                modulus: count,
+                residue,
+                probes: request.probes,
+                max_data: request.max_data,
+                accept: request.accept,
+                frames: request.frames,
+                classes: request.classes.clone(),
+                ring_bytes: request.ring_bytes,
+                ..OwnerConfig::new(first_owner + residue, request.protocol, request.ports, request.key)
+            })
+            .collect();
+        let halves = (0..count).map(|worker| self.half(worker, &owners).map(Mutex::new)).collect::<Result<_, _>>()?;
+        let queue = || Mutex::new(Queue { capacity: request.ring_bytes, ..Queue::default() });
+        let fabric = Arc::new(Fabric {
+            first_owner,
+            halves,
+            queues: (0..count).map(|_| queue()).collect(),
+            sent: AtomicU64::new(0),
+            sent_bytes: AtomicU64::new(0),
+        });
+        lock(&self.fabrics).push(Arc::clone(&fabric));
+        let worker = |number: u16| {
+            let sender = SimSender {
+                fabric: Arc::clone(&fabric),
+                worker: usize::from(number),
+                bytes: vec![0; FRAMES * STRIDE],
+                lengths: vec![0; FRAMES],
+                stride: STRIDE,
+                pending: 0,
+                completed: 0,
+            };
+            let receiver =
+                SimReceiver { fabric: Arc::clone(&fabric), worker: usize::from(number), taken: Vec::new(), read: 0 };
+            Worker {
+                owner: first_owner + number,
+                gate: Gate::new(Box::new(sender), Arc::clone(&request.policy)),
+                receiver: Box::new(receiver),
+            }
+        };
+        Ok((0..count).map(worker).collect())
+    }
+
+    fn endpoint(&self, source: IpAddr) -> Result<LinkEndpoint, LinkError> {
+        if self.config.sources.contains(&source) {
+            Ok(LinkEndpoint { mac: OUR_MAC, vlan: None })
+        } else {
+            Err(LinkError::config(format!("{source} is not an address of the simulated link")))
+        }
+    }
+
+    fn sources(&self) -> Vec<IpAddr> {
+        self.config.sources.clone()
+    }
+
+    fn policy_settings(&self) -> PolicySettings {
+        PolicySettings { sources: self.config.sources.clone(), arena: Arena::Simulated, ..PolicySettings::default() }
+    }
+
+    fn next_hop(&self) -> Arc<dyn NextHop> {
+        Arc::new(Gateway)
+    }
+
+    fn on_neighbour(&self, _: Record<'_>, _: &mut Gate) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn tick(&self, _: u64, _: &mut Gate) -> Result<(), LinkError> {
+        Ok(())
+    }
+
+    fn info(&self) -> EngineInfo {
+        EngineInfo {
+            engine: "sim".to_owned(),
+            why: "asked for by name".to_owned(),
+            xdp_mode: "none".to_owned(),
+            synthetic: true,
+            interface: "sim".to_owned(),
+            ..EngineInfo::default()
+        }
+    }
+
+    fn filter_counters(&self) -> FilterCounters {
+        let mut sum = FilterCounters::default();
+        for fabric in lock(&self.fabrics).iter() {
+            for half in &fabric.halves {
+                let half = lock(half);
+                for reason in Reason::ALL {
+                    sum.add(reason, half.filter.counters().get(reason));
+                }
+                for (owner, overruns) in &half.filter.counters().overruns {
+                    *sum.overruns.entry(*owner).or_default() += overruns;
+                }
+            }
+        }
+        sum
+    }
+
+    fn device_counters(&self) -> Option<DeviceCounters> {
+        let mut sum = DeviceCounters::default();
+        for fabric in lock(&self.fabrics).iter() {
+            sum.tx_packets += fabric.sent.load(Ordering::Relaxed);
+            sum.tx_bytes += fabric.sent_bytes.load(Ordering::Relaxed);
+            for half in &fabric.halves {
+                let half = lock(half);
+                sum.rx_packets += half.received;
+                sum.rx_bytes += half.received_bytes;
+            }
+        }
+        Some(sum)
+    }
+
+    fn release(&self, _: &[u16]) {}
+}
