@@ -9,6 +9,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
+use irl_link::filter::FilterCounters;
 use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock};
 use irl_targets::{CompiledPlan, Family, Plan};
 use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe};
@@ -102,6 +103,7 @@ pub struct Scan {
     config: ScanConfig,
     schema: SchemaRef,
     device_before: Option<DeviceCounters>,
+    filter_before: FilterCounters,
     owners: Vec<u16>,
     released: AtomicBool,
 }
@@ -134,6 +136,7 @@ impl Scan {
             ..WorkerRequest::new(Arc::clone(&config.policy), key, ports, probe.protocol())
         };
         let device_before = network.device_counters();
+        let filter_before = network.filter_counters();
         let workers = network.workers(&request)?;
         let owners: Vec<u16> = workers.iter().map(|worker| worker.owner).collect();
         let schema = schema::scan(family, &config.columns);
@@ -185,6 +188,7 @@ impl Scan {
             config,
             schema,
             device_before,
+            filter_before,
             owners,
             released: AtomicBool::new(false),
         })
@@ -284,9 +288,10 @@ impl Scan {
         Some((self.device_before?, self.network.device_counters()?))
     }
 
-    /// The filter's counters, by name: what it handed over, and what it dropped for which reason.
+    /// What the filter counted since the run began, by name: what it handed over, and what it dropped for which reason.
     pub fn filter_counters(&self) -> Vec<(&'static str, u64)> {
-        self.network.filter_counters().iter().collect()
+        let now = self.network.filter_counters();
+        self.filter_before.iter().zip(now.iter()).map(|((name, before), (_, now))| (name, now - before)).collect()
     }
 
     /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
