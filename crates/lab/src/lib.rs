@@ -5,9 +5,15 @@
 #![deny(unsafe_code)]
 
 pub mod impairment;
+#[cfg(target_os = "linux")]
+pub mod relay;
 pub mod responder;
+#[cfg(target_os = "linux")]
+pub mod serve;
 pub mod sim;
 pub mod world;
+#[cfg(target_os = "linux")]
+pub mod xdp;
 
 pub use impairment::{Direction, Impairment};
 pub use responder::Responder;

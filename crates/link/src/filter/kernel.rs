@@ -73,6 +73,23 @@ impl fmt::Display for XdpMode {
     }
 }
 
+/// Attaches another XDP program than the filter (the lab's responder) to an interface of this thread's namespace, in the
+/// driver or else generic. It stays until the returned descriptor is closed, by whatever means.
+///
+/// # Errors
+/// [`LinkError::UnknownInterface`], [`LinkError::Occupied`], [`LinkError::Os`] when neither mode is taken.
+pub fn attach_program(program: BorrowedFd<'_>, interface: &str) -> Result<OwnedFd, LinkError> {
+    let ifindex = interface_index(interface)?;
+    let attempt = sys::link_xdp(program, ifindex, Attachment::Native).or_else(|error| match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => Err(error),
+        _ => sys::link_xdp(program, ifindex, Attachment::Generic),
+    });
+    attempt.map_err(|error| match error.raw_os_error() {
+        Some(libc::EBUSY | libc::EEXIST) => occupied(interface),
+        _ => LinkError::os(format!("attaching an XDP program to {interface}"), error),
+    })
+}
+
 /// What the program decided about one frame given to it by [`KernelFilter::rehearse`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rehearsal {

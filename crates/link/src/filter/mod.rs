@@ -25,7 +25,7 @@ pub use config::{
     MAX_CLASSES, MAX_OWNERS, MAX_RULES, OwnAddress, OwnerConfig, Reason,
 };
 #[cfg(target_os = "linux")]
-pub use kernel::{FILTER_BUILT, KernelFilter, Rehearsal, XdpMode};
+pub use kernel::{FILTER_BUILT, KernelFilter, Rehearsal, XdpMode, attach_program};
 #[cfg(target_os = "linux")]
 pub use privilege::missing_capability;
 #[cfg(target_os = "linux")]

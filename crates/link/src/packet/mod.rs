@@ -5,9 +5,11 @@ mod receiver;
 mod ring;
 mod sender;
 mod socket;
+mod tap;
 
 pub use receiver::{PacketPump, PacketReceiver};
 pub(crate) use ring::Ring;
 pub use sender::PacketSender;
 pub use socket::Groups;
 pub(crate) use socket::solicited_node_mac;
+pub use tap::Tap;
