@@ -5,16 +5,17 @@
 256
 """
 
-from irlstack._core import SCHEMA_VERSION, Batch, Plan, PrefixSet, Probe, Targets, __version__, scan_fields
+from irlstack._core import SCHEMA_VERSION, Batch, Plan, PrefixSet, Probe, Targets, World, __version__, scan_fields
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
 from irlstack.run import About, Outcome, Rows, Run
-from irlstack.stack import Stack, scan
+from irlstack.stack import Completion, Stack, scan
 
 __all__ = [
     "SCHEMA_VERSION",
     "About",
     "Batch",
+    "Completion",
     "ConfigError",
     "EngineError",
     "IrlError",
@@ -29,6 +30,7 @@ __all__ = [
     "Run",
     "Stack",
     "Targets",
+    "World",
     "__version__",
     "scan",
     "scan_fields",

@@ -1,19 +1,25 @@
 """[`Stack`][irlstack.stack.Stack]: an opened network; and [`scan`][irlstack.stack.scan], which opens one for a run."""
 
+import asyncio
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
-from irlstack._core import Plan, RawStack, refuse_early
+from irlstack._core import Batch, Plan, RawCompletion, RawStack, RawStream, World, refuse_early
 from irlstack.errors import ConfigError
+from irlstack.lab.topology import Impairment
 from irlstack.policy import Policy
 from irlstack.run import About, Run
 
 Address = str | IPv4Address | IPv6Address
 Path = str | os.PathLike[str]
+_ASYNC_WAIT_S = 0.05
+_SIMULATED_SOURCE = {"ipv4": "198.18.0.10", "ipv6": "fd00:18::10"}
 
 
 class PlanKeywords(TypedDict, total=False):
@@ -136,6 +142,7 @@ class Stack:
     Args:
         interface: its name; where the route leads when None.
         source_ip: our addresses: spare ones of the link, which we then answer for, or the host's own.
+        source_port: ports on which `receive` listens, "61000-61999"; needed on the host's own addresses.
         towards: an address whose route decides interface and source where they are not given.
         gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
         vlan: a tag that frames carry.
@@ -155,6 +162,7 @@ class Stack:
         interface: str | None = None,
         *,
         source_ip: Sequence[Address] = (),
+        source_port: str | None = None,
         towards: Address | None = None,
         gateway_mac: str | None = None,
         vlan: int | None = None,
@@ -167,6 +175,9 @@ class Stack:
         blocklist_file: Path | None = None,
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
+        self._lock = threading.Lock()
+        self._stream: RawStream | None = None
+        self._source_port = source_port
         self._policy = given.over(policy or Policy.from_config())
         self._raw: RawStack | None = RawStack.open(interface, list(source_ip), towards, gateway_mac, vlan, engine, dad)
 
@@ -184,8 +195,11 @@ class Stack:
         self.close()
 
     def close(self) -> None:
-        """Let go of the interface once the runs on it have ended."""
-        self._raw = None
+        """Let go of the interface once the runs on it have ended; frames that still wait are not sent."""
+        with self._lock:
+            if self._stream is not None:
+                self._stream.stop()
+            self._stream = self._raw = None
 
     @property
     def info(self) -> dict[str, Any]:
@@ -203,10 +217,99 @@ class Stack:
         info = self.info
         return f"<Stack {info['interface']}, {info['engine']}: {', '.join(map(str, self.sources))}>"
 
+    def _streaming(self) -> RawStream:
+        raw = self._opened()
+        with self._lock:
+            if self._stream is None:
+                self._stream = raw.stream(self._policy, self._source_port)
+            return self._stream
+
+    def send(
+        self,
+        frames: object,
+        lengths: object | None = None,
+        *,
+        layer: Literal[2, 3] = 2,
+        fill_checksums: bool = False,
+    ) -> "Completion":
+        """Send frames of the caller's. They are copied first, so the memory is the caller's again at once.
+
+        Every frame is judged by the policy: whole IPv4 and IPv6 packets from our addresses, and to globally reachable
+        addresses only with contact, deny file, rate and authorisation.
+
+        Args:
+            frames: unsigned bytes of shape (n, width) by the buffer protocol (NumPy), an Arrow binary array, or a list
+                of bytes.
+            lengths: n lengths, where frames of shape (n, width) are shorter than the width.
+            layer: 2 = with an Ethernet header; 3 = from the IP header on: the next hop is resolved.
+            fill_checksums: write the checksums of IPv4, TCP, UDP, ICMP and ICMPv6.
+
+        Returns:
+            A completion to wait for or await; several may be outstanding.
+        """
+        return Completion(self._streaming().send(frames, lengths, layer, fill_checksums))
+
+    def receive(self, timeout: float = 1.0) -> Iterator[Batch]:
+        """Batches of received frames, until none comes for `timeout` seconds. Frames are kept from the first call on.
+
+        Columns: timestamp (UTC, ns) and frame (binary, from the Ethernet header on). Received is what arrives on
+        `source_port`, and on spare addresses whatever no scan has a claim to.
+        """
+        stream = self._streaming()
+        stream.receive(0.0)
+        return self._batches(stream, timeout)
+
+    @staticmethod
+    def _batches(stream: RawStream, timeout: float) -> Iterator[Batch]:
+        while (batch := stream.receive(timeout)) is not None:
+            yield batch
+
     def scan(self, *targets: object, **keywords: Unpack[ScanKeywords]) -> Run:
         """A scan on this stack; nothing is sent before the first batch is asked for. See [`scan`][irlstack.scan]."""
         raw = self._opened()
         return _Request(targets, keywords, self._policy).run(lambda: raw)
+
+
+class Completion:
+    """Tells when the frames of one `Stack.send` have left: `wait()` for it, or `await` it."""
+
+    def __init__(self, raw: RawCompletion) -> None:
+        self._raw = raw
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait, at most for `timeout` seconds; says whether the frames have left.
+
+        Raises:
+            PolicyError: some were refused; the message says why.
+            EngineError: some could not be sent.
+        """
+        return self._raw.wait(timeout)
+
+    def __await__(self) -> Generator[Any, None, bool]:
+        return self._left().__await__()
+
+    async def _left(self) -> bool:
+        while not await asyncio.to_thread(self._raw.wait, _ASYNC_WAIT_S):
+            pass
+        return True
+
+    @property
+    def done(self) -> bool:
+        """Whether nothing more will come of them."""
+        return self._raw.state()[4]
+
+    @property
+    def sent(self) -> int:
+        """Frames the device took, once done."""
+        return self._raw.state()[0]
+
+    @property
+    def refused(self) -> int:
+        """Frames the policy refused."""
+        return self._raw.state()[1]
+
+    def __repr__(self) -> str:
+        return f"<Completion, {'done' if self.done else 'waiting'}: {self.sent} sent, {self.refused} refused>"
 
 
 def scan(
@@ -216,6 +319,8 @@ def scan(
     vlan: int | None = None,
     engine: str = "auto",
     dad: Literal["fast", "rfc5227", "off"] = "fast",
+    world: World | None = None,
+    impairment: Impairment | None = None,
     **keywords: Unpack[ScanKeywords],
 ) -> Run:
     """Probe targets and hand over who answered.
@@ -230,7 +335,9 @@ def scan(
         gateway_mac: see there.
         vlan: see there.
         dad: see there.
-        engine: "auto" or "packet".
+        engine: "auto", "packet", or "sim": a synthetic Internet inside this process.
+        world: of "sim": its hosts; World(seed=1) when None.
+        impairment: of "sim": what its link does to frames.
         keywords: those of [`Plan`][irlstack.Plan] and of `ScanKeywords`.
 
     Raises:
@@ -238,9 +345,17 @@ def scan(
         PolicyError: the targets may not be probed as it stands; the message says what is missing.
         PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
     """
+    if engine != "sim" and (world is not None or impairment is not None):
+        raise ConfigError('A World and an impairment go with engine="sim".')
+    for name, value in (("interface", interface), ("gateway_mac", gateway_mac), ("vlan", vlan)):
+        if engine == "sim" and value is not None:
+            raise ConfigError(f"The simulated link has no {name} to choose.")
     request = _Request(targets, keywords)
 
     def open_stack() -> RawStack:
+        if engine == "sim":
+            sources = request.plan.source_ip or [_SIMULATED_SOURCE[request.plan.family]]
+            return RawStack.simulate(world or World(), sources, **asdict(impairment or Impairment()))
         return RawStack.open(interface, request.plan.source_ip, request.towards, gateway_mac, vlan, engine, dad)
 
     return request.run(open_stack)

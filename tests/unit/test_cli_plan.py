@@ -10,8 +10,7 @@ from pathlib import Path
 import pytest
 
 import irlstack as irl
-
-from .conftest import Command
+from tests.conftest import Command
 
 IRLSTACK = Path(sys.executable).parent / "irlstack"
 

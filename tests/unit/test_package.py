@@ -12,9 +12,11 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 WRAPPED = {
     "FILTER_BUILT": "irlstack.doctor.examine",
+    "RawCompletion": "irlstack.stack.Completion",
     "RawOutputs": "irlstack.run.Run.write",
     "RawRun": "irlstack.run.Run",
     "RawStack": "irlstack.stack.Stack",
+    "RawStream": "irlstack.stack.Stack.send",
     "interface": "irlstack.doctor.examine",
     "record_run": "irlstack.run.Run.record",
     "refuse_early": "irlstack.stack.scan",

@@ -17,6 +17,7 @@ pub mod scan;
 pub mod schema;
 pub mod stats;
 pub mod status;
+pub mod stream;
 mod supply;
 mod worker;
 

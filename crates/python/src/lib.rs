@@ -7,6 +7,7 @@
 
 mod arrow;
 mod errors;
+mod frames;
 #[cfg(target_os = "linux")]
 mod link;
 mod output;
@@ -17,6 +18,7 @@ mod probe;
 mod run;
 mod schema;
 mod stack;
+mod world;
 
 use pyo3::pymodule;
 
@@ -27,6 +29,8 @@ mod _core {
 
     #[pymodule_export]
     use crate::arrow::PyBatch;
+    #[pymodule_export]
+    use crate::frames::{PyCompletion, PyStream};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::link::interface;
@@ -46,6 +50,9 @@ mod _core {
     use crate::schema::scan_fields;
     #[pymodule_export]
     use crate::stack::{PyStack, refuse_early};
+
+    #[pymodule_export]
+    use crate::world::PyWorld;
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -42,6 +42,12 @@ impl PolicyLike {
         Ok(())
     }
 
+    /// The policy of frames that somebody else builds.
+    pub(crate) fn for_frames(&self, mut settings: PolicySettings) -> Result<Policy> {
+        self.fill(&mut settings)?;
+        Ok(settings.authorise(Targets::Frames)?)
+    }
+
     /// The settings of a plan's run: the plan's own contact, rate and blocklists come first.
     pub(crate) fn for_plan(&self, plan: &Plan, mut settings: PolicySettings) -> Result<PolicySettings> {
         self.fill(&mut settings)?;

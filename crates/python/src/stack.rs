@@ -4,16 +4,20 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
 use irl_link::{Network, Rate};
 use irl_measure::{RowSelection, Scan, ScanConfig, ScanRate};
+use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::errors::{Error, Result};
+use crate::frames::PyStream;
 use crate::output;
 use crate::plan::PyPlan;
 use crate::policy::{self, PolicyLike};
 use crate::run::PyRun;
+use crate::world::PyWorld;
 
 /// An opened network. Use `irlstack.Stack`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawStack")]
@@ -58,6 +62,26 @@ impl PyStack {
         Ok(Self { network: Arc::new(stack) })
     }
 
+    /// A network inside this process that leads to a World, over a link that loses, repeats, reorders and delays.
+    #[staticmethod]
+    #[pyo3(signature = (world, source_ip, *, loss=0.0, duplicate=0.0, reorder=0.0, delay_ms=0.0, seed=1))]
+    fn simulate(
+        world: &PyWorld,
+        source_ip: Vec<IpAddr>,
+        loss: f64,
+        duplicate: f64,
+        reorder: f64,
+        delay_ms: f64,
+        seed: u64,
+    ) -> Self {
+        let delay_ns = (delay_ms * 1e6) as u64;
+        // A reordered frame comes later than those of the next millisecond.
+        let way = Direction { loss, duplicate, reorder, reorder_ns: 1_000_000, delay_ns };
+        let impairment = Impairment { seed, there: way, back: way };
+        let network = SimNetwork::new(SimConfig { world: world.0, impairment, sources: source_ip });
+        Self { network: Arc::new(network) }
+    }
+
     /// Our addresses.
     fn sources(&self) -> Vec<IpAddr> {
         self.network.sources()
@@ -76,6 +100,24 @@ impl PyStack {
         dict.set_item("synthetic", info.synthetic)?;
         dict.set_item("kernel_rst", info.kernel_rst)?;
         Ok(dict)
+    }
+
+    /// Opens the sending and receiving of whole frames, received on `source_port` of our addresses.
+    #[pyo3(signature = (policy, source_port=None, frame_len=1518))]
+    fn stream(
+        &self,
+        py: Python<'_>,
+        policy: PolicyLike,
+        source_port: Option<&str>,
+        frame_len: usize,
+    ) -> Result<PyStream> {
+        // Port 0 is nobody's: then only what spare addresses get beside all others is received.
+        let ports = match source_port.map(str::parse::<irl_targets::SourcePorts>).transpose()? {
+            Some(ports) => PortRange { first: ports.first, last: ports.last },
+            None => PortRange { first: 0, last: 0 },
+        };
+        let network = Arc::clone(&self.network);
+        py.detach(|| PyStream::start(network, &policy, ports, frame_len))
     }
 
     /// Starts a scan.
@@ -98,6 +140,9 @@ impl PyStack {
         max_memory: u64,
         queue: usize,
     ) -> Result<PyRun> {
+        if sender_threads == 0 {
+            return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
+        }
         let compiled = plan.compiled(py, shard)?;
         let settings = policy.for_plan(&plan.plan, self.network.policy_settings())?;
         let judged = policy::authorise(&settings, &plan.plan, &compiled)?;

@@ -66,3 +66,54 @@ pub fn update(checksum: u16, old: u16, new: u16) -> u16 {
 pub fn verifies(sum: u32, bytes: &[u8]) -> bool {
     finish(add(sum, bytes)) == 0
 }
+
+/// Writes the checksums of an Ethernet frame: of the IPv4 header, and of TCP, UDP, ICMP or ICMPv6 where the packet is
+/// whole. What is cut short or something else is left as it is.
+pub fn fill(frame: &mut [u8]) {
+    let ip = if frame.get(12..14) == Some(&[0x81, 0x00]) { 18 } else { 14 };
+    // Whether the packet was whole is the policy's question.
+    let _ = match frame.get(ip - 2..ip) {
+        Some([0x08, 0x00]) => fill_v4(&mut frame[ip..]),
+        Some([0x86, 0xdd]) => fill_v6(&mut frame[ip..]),
+        _ => None,
+    };
+}
+
+fn fill_v4(packet: &mut [u8]) -> Option<()> {
+    let header = usize::from(packet.first()? & 15) * 4;
+    let total = usize::from(u16::from_be_bytes([*packet.get(2)?, *packet.get(3)?]));
+    if header < 20 || total < header || total > packet.len() {
+        return None;
+    }
+    packet[10..12].fill(0);
+    let sum = finish(add(0, &packet[..header]));
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    let protocol = packet[9];
+    // Source and destination lie side by side.
+    let pseudo = add(u32::from(protocol) + (total - header) as u32, &packet[12..20]);
+    fill_transport(&mut packet[header..total], protocol, if protocol == 1 { 0 } else { pseudo })
+}
+
+fn fill_v6(packet: &mut [u8]) -> Option<()> {
+    let length = usize::from(u16::from_be_bytes([*packet.get(4)?, *packet.get(5)?]));
+    let protocol = *packet.get(6)?;
+    let pseudo = add(u32::from(protocol) + word32(length as u32), packet.get(8..40)?);
+    fill_transport(packet.get_mut(40..40 + length)?, protocol, pseudo)
+}
+
+fn fill_transport(segment: &mut [u8], protocol: u8, pseudo: u32) -> Option<()> {
+    let at = match protocol {
+        6 => 16,
+        17 => 6,
+        1 | 58 => 2,
+        _ => return None,
+    };
+    segment.get_mut(at..at + 2)?.fill(0);
+    let sum = match finish(add(pseudo, segment)) {
+        // RFC 768: zero means that there is none.
+        0 if protocol == 17 => 0xffff,
+        sum => sum,
+    };
+    segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
+    Some(())
+}

@@ -30,7 +30,7 @@ class _Sending:
     gateway_mac: Annotated[str | None, Parameter(alias="-G", group=SENDING)] = None
     """MAC that every frame goes to; by default resolved."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
-    """auto (the default) or packet."""
+    """auto (the default), packet, or sim: a synthetic Internet in this process."""
     sender_threads: Annotated[int, Parameter(alias="-T", group=SENDING)] = 1
     """Threads, a core each. Default 1."""
     cooldown_time: Annotated[str, Parameter(alias="-c", group=SENDING)] = "8"
