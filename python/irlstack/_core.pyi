@@ -10,6 +10,7 @@ from irlstack.run import About
 
 __all__ = [
     "FILTER_BUILT",
+    "Hosts",
     "SCHEMA_VERSION",
     "Batch",
     "Plan",
@@ -20,6 +21,7 @@ __all__ = [
     "RawRun",
     "RawStack",
     "RawStream",
+    "Relay",
     "Targets",
     "World",
     "__version__",
@@ -281,3 +283,37 @@ class Targets:
     def lines(self) -> Iterator[str]: ...
     def __arrow_c_schema__(self) -> object: ...
     def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
+class Hosts:
+    def __new__(
+        cls,
+        netns: str | None,
+        interface: str,
+        ranges: Sequence[str],
+        *,
+        seed: int,
+        everything_open: bool = False,
+        kernel: bool = True,
+    ) -> Hosts: ...
+    @property
+    def in_kernel(self) -> bool: ...
+    def counters(self) -> dict[str, int]: ...
+    def close(self) -> None: ...
+
+@final
+class Relay:
+    def __new__(
+        cls,
+        netns: str | None,
+        near: str,
+        far: str,
+        *,
+        seed: int = 0,
+        loss: float = 0.0,
+        duplicate: float = 0.0,
+        reorder: float = 0.0,
+        delay_ms: float = 0.0,
+    ) -> Relay: ...
+    def counters(self) -> list[dict[str, int]]: ...
+    def close(self) -> None: ...

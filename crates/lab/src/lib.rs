@@ -4,6 +4,8 @@
 //! this process that leads to one, through links that lose, delay and repeat as they are told.
 #![deny(unsafe_code)]
 
+#[cfg(target_os = "linux")]
+pub mod hosts;
 pub mod impairment;
 #[cfg(target_os = "linux")]
 pub mod relay;

@@ -15,7 +15,7 @@ const NAP: Duration = Duration::from_millis(20);
 const BATCH: usize = 64;
 
 /// Forwards between interfaces `near` and `far` of the calling thread's namespace, until told to stop. `counters` get
-/// what each direction did: there, back.
+/// what each direction did: there, back. `ready` is called when both are open.
 ///
 /// # Errors
 /// Those of [`Tap`].
@@ -25,8 +25,10 @@ pub fn relay(
     impairment: &Impairment,
     stop: &AtomicBool,
     counters: &Mutex<[LineCounters; 2]>,
+    ready: impl FnOnce(),
 ) -> Result<(), LinkError> {
     let (mut near, mut far) = (Tap::open(near)?, Tap::open(far)?);
+    ready();
     let mut there = Line::new(impairment.there, impairment.seed);
     let mut back = Line::new(impairment.back, impairment.seed.wrapping_add(1));
     while !stop.load(Ordering::Acquire) {

@@ -28,7 +28,7 @@ pub struct ServeCounters {
 }
 
 /// Answers for the addresses in `ranges` on an interface of the calling thread's namespace, until told to stop. What is
-/// not to them is the kernel's, untouched.
+/// not to them is the kernel's, untouched. `ready` is called when it listens.
 ///
 /// # Errors
 /// Those of [`Tap`].
@@ -38,8 +38,10 @@ pub fn serve(
     ranges: &[PrefixSet],
     stop: &AtomicBool,
     counters: &ServeCounters,
+    ready: impl FnOnce(),
 ) -> Result<(), LinkError> {
     let mut tap = Tap::open(interface)?;
+    ready();
     let mut answers: Vec<Vec<u8>> = Vec::new();
     while !stop.load(Ordering::Acquire) {
         let got = tap.receive(BATCH, &mut |frame| {

@@ -9,6 +9,8 @@ mod arrow;
 mod errors;
 mod frames;
 #[cfg(target_os = "linux")]
+mod lab;
+#[cfg(target_os = "linux")]
 mod link;
 mod output;
 mod plan;
@@ -31,6 +33,9 @@ mod _core {
     use crate::arrow::PyBatch;
     #[pymodule_export]
     use crate::frames::{PyCompletion, PyStream};
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::lab::{PyHosts, PyRelay};
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::link::interface;

@@ -1,18 +1,47 @@
-"""The World's hosts: the XDP responder on the gateway's interface and the user-space one among the servers."""
+"""The World's hosts on the lab's links, and the relay that impairs one of them."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
+from irlstack import _core
 from irlstack.lab.topology import LabConfig
 
 
 class Responder(Protocol):
-    """Something that answers frames until it is closed."""
+    """Something that works on frames until it is closed."""
 
     def close(self) -> None:
-        """Stops answering; may be called twice."""
+        """Stops; may be called twice."""
 
 
 def start(config: LabConfig, namespaces: Mapping[str, str]) -> Iterator[Responder]:
-    """Starts each responder in its namespace and hands it over as soon as it answers."""
-    yield from ()
+    """Starts each in its namespace and hands it over as soon as it works.
+
+    Raises:
+        EngineError: the kernel refused an XDP program or a packet socket.
+    """
+    if config.impairment:
+        each_way = config.impairment
+        yield _core.Relay(
+            namespaces["relay"],
+            "ra",
+            "rb",
+            seed=each_way.seed,
+            loss=each_way.loss,
+            duplicate=each_way.duplicate,
+            reorder=each_way.reorder,
+            delay_ms=each_way.delay_ms,
+        )
+    for role, interface, ranges, kernel in (
+        ("net", "vb", config.xdp, True),
+        ("servers", "vs", config.user, False),
+    ):
+        if ranges:
+            yield _core.Hosts(
+                namespaces[role],
+                interface,
+                list(ranges),
+                seed=config.seed,
+                everything_open=config.everything_open,
+                kernel=kernel,
+            )

@@ -62,6 +62,7 @@ class LabConfig:
 
     name: str = field(default_factory=lambda: secrets.token_hex(4))
     seed: int = 1
+    everything_open: bool = False
     xdp: tuple[str, ...] = ("10.0.0.0/8", "fd00:10::/64")
     user: tuple[str, ...] = ("172.16.0.0/12", "fd00:172::/64")
     nginx: tuple[str, ...] = ("198.19.0.0/16", "fd00:19::/64")
@@ -114,7 +115,11 @@ def build(config: LabConfig, registration: Registration) -> None:
     far = [*config.user, *config.nginx]
     routes = {
         "client": ["route add default via 198.18.0.2", "route add ::/0 via fd00:18::2"],
-        "net": [f"route add {each} via {'fd00:1::2' if ':' in each else '198.18.1.2'}" for each in far],
+        "net": [
+            *(f"route add {each} via {'fd00:1::2' if ':' in each else '198.18.1.2'}" for each in far),
+            # What XDP leaves to the responder in user space also reaches the kernel, which must not answer for it.
+            *(f"route add blackhole {each}" for each in config.xdp),
+        ],
         "servers": [
             "route add default via 198.18.1.1",
             "route add ::/0 via fd00:1::1",
