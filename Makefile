@@ -9,7 +9,7 @@ CARGO_DENY_VERSION := 0.20.2
 # Clippy gets the environment that maturin builds PyO3 in; otherwise each would have the other start PyO3 anew.
 MATURIN_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_ENVIRONMENT_SIGNATURE="$$($(VENV)/bin/python -c 'import sys; \
 	v = sys.version_info; print(f"cpython-{v.major}.{v.minor}{sys.abiflags}-{sys.maxsize.bit_length() + 1}bit")')" \
-	PYO3_CONFIG_FILE="$$(ls $(CURDIR)/target/maturin/pyo3-config-*.txt)" PYO3_PYTHON=$(VENV)/bin/python
+	PYO3_CONFIG_FILE="$$(ls $(or $(CARGO_TARGET_DIR),$(CURDIR)/target)/maturin/pyo3-config-*.txt)" PYO3_PYTHON=$(VENV)/bin/python
 
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
