@@ -175,11 +175,40 @@ class Stack:
         blocklist_file: Path | None = None,
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
+        policy = given.over(policy or Policy.from_config())
+        raw = RawStack.open(interface, list(source_ip), towards, gateway_mac, vlan, engine, dad)
+        self._hold(raw, policy, source_port)
+
+    @classmethod
+    def simulated(
+        cls,
+        world: World | None = None,
+        *,
+        source_ip: Sequence[Address] = ("198.18.0.10", "fd00:18::10"),
+        source_port: str | None = None,
+        impairment: Impairment | None = None,
+        policy: Policy | None = None,
+    ) -> Self:
+        """A stack whose interface leads to a World inside this process: for tests, and for trying things out.
+
+        Args:
+            world: its hosts; World(seed=1) when None.
+            source_ip: our addresses.
+            source_port: ports on which `receive` listens.
+            impairment: what the link does to frames.
+            policy: who is responsible; by default what the configuration files say.
+        """
+        stack = cls.__new__(cls)
+        raw = RawStack.simulate(world or World(), source_ip, **asdict(impairment or Impairment()))
+        stack._hold(raw, policy or Policy.from_config(), source_port)  # noqa: SLF001 - its own
+        return stack
+
+    def _hold(self, raw: RawStack, policy: Policy, source_port: str | None) -> None:
+        self._raw: RawStack | None = raw
+        self._policy = policy
+        self._source_port = source_port
         self._lock = threading.Lock()
         self._stream: RawStream | None = None
-        self._source_port = source_port
-        self._policy = given.over(policy or Policy.from_config())
-        self._raw: RawStack | None = RawStack.open(interface, list(source_ip), towards, gateway_mac, vlan, engine, dad)
 
     def _opened(self) -> RawStack:
         if self._raw is None:

@@ -183,7 +183,7 @@ def test_a_file_that_cannot_grow_ends_the_run_with_5_and_the_rows_until_then_are
 
 
 def test_the_demo_finds_everything(command: Command) -> None:
-    done = command("demo")
+    done = command("demo", "--sim")
     assert done.status == 0
     assert done.out.startswith("sent ")
     assert done.out.endswith("missed 0 invented 0\n")

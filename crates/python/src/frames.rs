@@ -129,15 +129,16 @@ impl PyCompletion {
 }
 
 fn complain(sent: &Sent) -> Option<Error> {
+    let total = sent.sent + sent.refused + sent.unresolved + sent.failed;
     if sent.refused > 0 {
         let why = sent.refusal.as_deref().unwrap_or("the policy says so");
-        let text = format!("{} frames were refused, {} were sent: {why}.", sent.refused, sent.sent);
+        let text = format!("Refused {} of {total} frames: {why}.", sent.refused);
         return Some(Error::Python(PolicyError::new_err(text)));
     }
     if sent.failed > 0 || sent.unresolved > 0 {
         let why = sent.error.as_deref().unwrap_or("their next hop does not answer");
         let lost = sent.failed + sent.unresolved;
-        let text = format!("{lost} frames were not sent, {} were: {why}.", sent.sent);
+        let text = format!("Could not send {lost} of {total} frames: {why}.");
         return Some(Error::Python(EngineError::new_err(text)));
     }
     None

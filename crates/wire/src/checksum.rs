@@ -117,3 +117,60 @@ fn fill_transport(segment: &mut [u8], protocol: u8, pseudo: u32) -> Option<()> {
     segment[at..at + 2].copy_from_slice(&sum.to_be_bytes());
     Some(())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::fill;
+    use crate::{Endpoint, FrameBuilder, Key, Mac, PortRange, Probe};
+
+    /// Offsets of the checksums of IPv4 (if any) and of the transport.
+    fn checksums(frame: &[u8]) -> Vec<usize> {
+        let (network, transport, protocol) = match frame[14] >> 4 {
+            4 => (Some(24), 34, frame[23]),
+            _ => (None, 54, frame[20]),
+        };
+        let offset = match protocol {
+            6 => 16,
+            17 => 6,
+            _ => 2,
+        };
+        network.into_iter().chain([transport + offset]).collect()
+    }
+
+    #[test]
+    fn fill_writes_what_the_builder_writes() {
+        let args = BTreeMap::from([("text".to_owned(), "odd".to_owned())]);
+        for (name, args) in [("tcp_synscan", BTreeMap::new()), ("icmp_echoscan", BTreeMap::new()), ("udp", args)] {
+            for address in ["198.18.0.10", "fd00::10"] {
+                let probe = Probe::resolve(name, &args).unwrap();
+                let address = address.parse().unwrap();
+                let from = Endpoint { mac: Mac([2; 6]), address, ports: PortRange::DEFAULT, ttl: 64, vlan: None };
+                let builder = FrameBuilder::new(&probe, &from, &Key::new([7; 16])).unwrap();
+                let mut frame = vec![0; builder.frame_len()];
+                let length = builder.build(&mut frame, Mac([4; 6]), 0x0a01_0203, 53, 0, 1_000_000);
+                frame.truncate(length);
+                let built = frame.clone();
+                for at in checksums(&built) {
+                    frame[at..at + 2].fill(0xa5);
+                }
+                fill(&mut frame);
+                assert_eq!(frame, built, "{name} from {address}");
+            }
+        }
+    }
+
+    #[test]
+    fn fill_leaves_alone_what_is_cut_short() {
+        for length in 0..60 {
+            let mut frame = vec![0x45; length];
+            if length > 14 {
+                frame[12..14].copy_from_slice(&[8, 0]);
+            }
+            let before = frame.clone();
+            fill(&mut frame);
+            assert_eq!(frame, before, "{length} bytes");
+        }
+    }
+}

@@ -44,18 +44,20 @@ class Keeper:
             self._held.callback(responder.close)
         if config.threaded:
             topology.thread_napi(names["net"], "vb")
-        self._nginx = Nginx(names["servers"], registration.folder / "nginx")
-        self._held.callback(self._nginx.stop)
+        if config.nginx:
+            self._nginx = Nginx(names["servers"], registration.folder / "nginx")
+            self._held.callback(self._nginx.stop)
         registration.state = "ready"
         registration.save()
 
     def wait(self, stop: int, *, lifeline: bool) -> None:
         """Returns when a byte arrives at `stop`, when standard input ends if that is the lifeline, or nginx does."""
-        assert self._nginx is not None  # noqa: S101 - build() made it
         poller = select.poll()
         poller.register(stop, select.POLLIN)
-        errors = self._nginx.errors.fileno()
-        poller.register(errors, select.POLLIN)
+        errors = None
+        if self._nginx is not None:
+            errors = self._nginx.errors.fileno()
+            poller.register(errors, select.POLLIN)
         if lifeline:
             poller.register(0, select.POLLIN)
         while True:
