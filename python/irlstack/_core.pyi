@@ -10,9 +10,9 @@ from irlstack.run import About
 
 __all__ = [
     "FILTER_BUILT",
-    "Hosts",
     "SCHEMA_VERSION",
     "Batch",
+    "Hosts",
     "Plan",
     "PrefixSet",
     "Probe",

@@ -12,6 +12,8 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 WRAPPED = {
     "FILTER_BUILT": "irlstack.doctor.examine",
+    "Hosts": "irlstack.lab.responders.start",
+    "Relay": "irlstack.lab.responders.start",
     "RawCompletion": "irlstack.stack.Completion",
     "RawOutputs": "irlstack.run.Run.write",
     "RawRun": "irlstack.run.Run",

@@ -1,6 +1,7 @@
 """`irlstack demo`: a short tour, with every answer checked against the truth."""
 
 import contextlib
+import logging
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -67,6 +68,8 @@ def _place(*, sim: bool) -> Iterator[_Place]:
     with contextlib.ExitStack() as held:
         if not sim and why is None:
             try:
+                # That a program is attached to the lab's own interface is no news here.
+                logging.getLogger("irl_link").setLevel(logging.ERROR)
                 lab = held.enter_context(Lab(seed=_SEED, nginx=()))
                 held.enter_context(lab.enter("client"))
             except irl.IrlError as error:
