@@ -1,0 +1,180 @@
+//! Every frame that the builder makes says what it should, and no bytes make a parser panic.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+
+use irl_wire::packet::{Arp, Ethernet, Icmp, Packet, Tcp, TcpOptions, Udp, protocol, tcp_flags};
+use irl_wire::{Endpoint, FrameBuilder, Key, Mac, PortRange, Probe, checksum};
+use proptest::prelude::*;
+
+const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const HOP: Mac = Mac([2, 0, 0, 0, 0, 2]);
+
+fn builder(name: &str, args: &[(&str, &str)], source: &str, ports: PortRange, vlan: Option<u16>) -> FrameBuilder {
+    let args: BTreeMap<_, _> = args.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
+    let address: IpAddr = source.parse().unwrap();
+    let from = Endpoint { mac: OURS, address, ports, ttl: 77, vlan };
+    FrameBuilder::new(&Probe::resolve(name, &args).unwrap(), &from, &Key::new([9; 16])).unwrap()
+}
+
+fn all() -> Vec<FrameBuilder> {
+    let mut out = Vec::new();
+    for vlan in [None, Some(123)] {
+        for source in ["198.18.0.10", "fd00:18::10"] {
+            let ports = PortRange::DEFAULT;
+            out.push(builder("tcp_synscan", &[], source, ports, vlan));
+            out.push(builder("tcp_synscan", &[("layout", "smallest")], source, ports, vlan));
+            out.push(builder("icmp_echoscan", &[], source, ports, vlan));
+            out.push(builder("udp", &[("text", "odd")], source, ports, vlan));
+            out.push(builder("udp", &[("hex", "00010203")], source, ports, vlan));
+        }
+    }
+    out
+}
+
+proptest! {
+    #[test]
+    fn frames_parse_to_what_was_asked_for(
+        pick in 0..20_usize, target: u128, port: u16, probe_num in 0..4_u16, now_ns: u64,
+    ) {
+        let builder = &all()[pick];
+        let v6 = pick % 10 >= 5;
+        let target = if v6 { target } else { target & 0xffff_ffff };
+        let mut slot = [0xaa; 2048];
+        let length = builder.build(&mut slot, HOP, target, port, probe_num, now_ns);
+        prop_assert_eq!(length, builder.frame_len());
+        let ethernet = Ethernet::parse(&slot[..length]).unwrap();
+        prop_assert_eq!((ethernet.source, ethernet.destination), (OURS, HOP));
+        prop_assert_eq!(ethernet.vlan, (pick >= 10).then_some(123));
+        let packet = Packet::parse(&ethernet).unwrap();
+        prop_assert_eq!((packet.v6, packet.destination, packet.ttl, packet.fragment), (v6, target, 77, false));
+        prop_assert!(packet.header_intact() && packet.payload_intact());
+        let cookie = builder.cookie(target, port);
+        if !v6 {
+            prop_assert_eq!(packet.id, cookie.ip_id());
+        }
+        match packet.protocol {
+            protocol::TCP => {
+                let tcp = Tcp::parse(packet.payload).unwrap();
+                prop_assert_eq!((tcp.destination_port, tcp.seq, tcp.flags), (port, cookie.seq(), tcp_flags::SYN));
+                prop_assert_eq!(PortRange::DEFAULT.probe_num(cookie, tcp.source_port), Some(probe_num));
+                prop_assert!(!tcp.options().malformed);
+                if let Some((ts_val, _)) = tcp.options().timestamps {
+                    // What a peer echoes a millisecond later is a round trip of a millisecond.
+                    let rtt = builder.rtt_from_tsecr(ts_val, now_ns.saturating_add(1_000_000)).unwrap();
+                    prop_assert!(now_ns > u64::MAX - 2_000_000 || (999_000..=1_001_000).contains(&rtt));
+                    prop_assert_eq!(tcp.options().mss, Some(if v6 { 1440 } else { 1460 }));
+                }
+            }
+            protocol::UDP => {
+                let udp = Udp::parse(packet.payload).unwrap();
+                prop_assert_eq!(udp.destination_port, port);
+                prop_assert!(udp.payload == b"odd" || udp.payload == [0, 1, 2, 3]);
+            }
+            _ => {
+                let icmp = Icmp::parse(packet.payload).unwrap();
+                prop_assert_eq!(icmp.kind, if v6 { 128 } else { 8 });
+                let rest = [cookie.echo_id().to_be_bytes(), cookie.echo_seq().to_be_bytes()].concat();
+                prop_assert_eq!(&icmp.rest[..], &rest[..]);
+                let rtt = builder.rtt_from_payload(icmp.payload, now_ns.wrapping_add(5));
+                prop_assert_eq!(rtt, Some(5));
+            }
+        }
+    }
+
+    #[test]
+    fn resets_carry_the_number_that_was_acknowledged(target: u32, port: u16, ours: u16, seq: u32) {
+        let builder = &all()[0];
+        let mut slot = [0; 128];
+        let length = builder.build_reset(&mut slot, HOP, u128::from(target), port, ours, seq);
+        let ethernet = Ethernet::parse(&slot[..length]).unwrap();
+        let packet = Packet::parse(&ethernet).unwrap();
+        let tcp = Tcp::parse(packet.payload).unwrap();
+        prop_assert!(packet.header_intact() && packet.payload_intact());
+        prop_assert_eq!((tcp.source_port, tcp.destination_port, tcp.seq, tcp.flags), (ours, port, seq, tcp_flags::RST));
+    }
+
+    #[test]
+    fn sums_agree_with_a_slow_twin(bytes: Vec<u8>, start: u16) {
+        let mut slow = u64::from(start);
+        for pair in bytes.chunks(2) {
+            slow += u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0));
+        }
+        while slow >> 16 != 0 {
+            slow = (slow & 0xffff) + (slow >> 16);
+        }
+        prop_assert_eq!(checksum::finish(checksum::add(u32::from(start), &bytes)), !(slow as u16));
+    }
+
+    #[test]
+    fn an_updated_checksum_still_verifies(mut bytes in proptest::collection::vec(any::<u8>(), 20), at in 0..9_usize, new: u16) {
+        bytes[18..].fill(0);
+        let sum = checksum::finish(checksum::add(0, &bytes));
+        let old = u16::from_be_bytes([bytes[at * 2], bytes[at * 2 + 1]]);
+        bytes[at * 2..at * 2 + 2].copy_from_slice(&new.to_be_bytes());
+        bytes[18..].copy_from_slice(&checksum::update(sum, old, new).to_be_bytes());
+        prop_assert!(checksum::verifies(0, &bytes));
+    }
+
+    #[test]
+    fn a_source_port_tells_which_probe_it_was(cookie: u64, first in 1..65_000_u16, len in 1..535_u16, num: u16) {
+        let ports = PortRange { first, last: first + len - 1 };
+        let cookie = irl_wire::Cookie(cookie);
+        let port = ports.source_port(cookie, num % len);
+        prop_assert!(ports.contains(port));
+        prop_assert_eq!(ports.probe_num(cookie, port), Some(num % len));
+    }
+}
+
+/// Reads a frame with every parser there is; the sum keeps the compiler from leaving any out.
+fn read_everything(frame: &[u8]) -> usize {
+    let Some(ethernet) = Ethernet::parse(frame) else { return 0 };
+    let mut seen = Arp::parse(ethernet.payload).is_some() as usize;
+    // Whatever the EtherType says, both network parsers must cope.
+    for packet in [Packet::parse_v4(ethernet.payload), Packet::parse_v6(ethernet.payload)].into_iter().flatten() {
+        seen += usize::from(packet.header_intact()) + usize::from(packet.payload_intact());
+        if let Some(tcp) = Tcp::parse(packet.payload) {
+            seen += usize::from(tcp.options().malformed) + tcp.sequence_len() as usize;
+        }
+        seen += Udp::parse(packet.payload).map_or(0, |udp| udp.payload.len());
+        seen += Icmp::parse(packet.payload).map_or(0, |icmp| icmp.payload.len());
+    }
+    seen + usize::from(TcpOptions::parse(frame).malformed)
+}
+
+#[test]
+fn ten_million_mutated_frames_make_nothing_panic() {
+    let mut state = 0x1234_5678_9abc_def1_u64;
+    let mut draw = move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state
+    };
+    let templates: Vec<Vec<u8>> = all()
+        .iter()
+        .map(|builder| {
+            let mut slot = vec![0; 256];
+            let length = builder.build(&mut slot, HOP, 0x0a00_0001, 80, 0, 1);
+            slot.truncate(length);
+            slot
+        })
+        .collect();
+    let mut frame = Vec::new();
+    let mut seen = 0;
+    for _ in 0..10_000_000 {
+        frame.clear();
+        frame.extend_from_slice(&templates[(draw() % templates.len() as u64) as usize]);
+        for _ in 0..draw() % 6 {
+            let at = (draw() % frame.len() as u64) as usize;
+            frame[at] = draw() as u8;
+        }
+        match draw() % 8 {
+            0 => frame.truncate((draw() % 128) as usize),
+            1 => frame.resize(frame.len() + (draw() % 64) as usize, draw() as u8),
+            _ => {}
+        }
+        seen += read_everything(&frame);
+    }
+    assert!(seen > 10_000_000, "the parsers saw hardly anything: {seen}");
+}
