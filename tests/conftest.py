@@ -1,6 +1,7 @@
-"""What every test of the project shares: a command line in this process, and root tests that never run in CI."""
+"""What every test of the project shares: a command line in this process, and root tests that are never skipped in CI."""
 
 import os
+import signal
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,10 @@ from pathlib import Path
 import pytest
 
 from irlstack import cli
+
+
+# A shell without job control starts what runs in its background with Ctrl-C ignored, and our children would inherit it.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
