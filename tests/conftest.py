@@ -1,4 +1,4 @@
-"""What every test of the project shares: a command line in this process, and root tests that are never skipped in CI."""
+"""What every test shares: a command line in this process, and root tests that are never skipped in CI."""
 
 import os
 import signal
@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 
 from irlstack import cli
-
 
 # A shell without job control starts what runs in its background with Ctrl-C ignored, and our children would inherit it.
 signal.signal(signal.SIGINT, signal.default_int_handler)
