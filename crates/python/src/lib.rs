@@ -20,6 +20,7 @@ mod probe;
 mod run;
 mod schema;
 mod stack;
+mod targets;
 mod world;
 
 use pyo3::pymodule;
@@ -42,7 +43,7 @@ mod _core {
     #[pymodule_export]
     use crate::output::{PyOutputs, record_run};
     #[pymodule_export]
-    use crate::plan::{PyPlan, PyTargets};
+    use crate::plan::PyPlan;
     #[pymodule_export]
     use crate::prefix::PyPrefixSet;
 
@@ -55,6 +56,8 @@ mod _core {
     use crate::schema::scan_fields;
     #[pymodule_export]
     use crate::stack::{PyStack, refuse_early};
+    #[pymodule_export]
+    use crate::targets::PyTargets;
 
     #[pymodule_export]
     use crate::world::PyWorld;
