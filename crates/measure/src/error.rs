@@ -27,6 +27,19 @@ pub enum MeasureError {
         /// What the system said.
         source: io::Error,
     },
+    /// The device takes no frames any more.
+    #[error(
+        "the device has taken no frame for {seconds} s while {waiting} wait: is its link up, and does its other end read?"
+    )]
+    Stuck {
+        /// For how long.
+        seconds: u64,
+        /// Frames that wait.
+        waiting: usize,
+    },
+    /// A worker panicked.
+    #[error("a worker failed, which is a bug in irlstack: {0}")]
+    Worker(String),
     /// What was asked for contradicts itself.
     #[error("{0}")]
     Config(String),

@@ -8,10 +8,10 @@ use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Family, Target};
 use irl_wire::{Cookie, FrameBuilder, Mac, PortRange};
 
-use crate::map::AnsweredMap;
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::RowSelection;
 use crate::stats::WorkerCounters;
+use crate::worker::Shared;
 
 /// RSTs that wait for room in the device's queue; no more are owed.
 const RESETS: usize = 65_536;
@@ -43,7 +43,7 @@ pub(crate) struct Judge {
 }
 
 impl Judge {
-    pub(crate) fn judge(&mut self, record: Record<'_>, map: &AnsweredMap, counters: &WorkerCounters, cooling: bool) {
+    pub(crate) fn judge(&mut self, record: Record<'_>, shared: &Shared, counters: &WorkerCounters, cooling: bool) {
         if record.flags & flags::FRAGMENT != 0 {
             return WorkerCounters::add(&counters.fragments, 1);
         }
@@ -60,24 +60,27 @@ impl Judge {
         let Some(slot) = self.plan.slot_of(target) else {
             return WorkerCounters::add(&counters.not_ours, 1);
         };
+        let success = row.class.success();
+        let before = shared.map.mark(slot, success);
         row.cooldown = cooling;
-        row.repeat = map.mark(slot);
-        if row.class == Class::SynAck && self.reset {
-            self.owe(builder, &row, target);
+        // A target is found by its first success, whatever else was heard of it before.
+        row.repeat = if success { before.succeeded } else { before.answered };
+        if row.class == Class::SynAck && self.reset && !self.owe(builder, &row, target) {
+            WorkerCounters::add(&counters.resets_skipped, 1);
         }
-        if !row.repeat {
+        if !before.answered {
             WorkerCounters::add(&counters.answered, 1);
         }
-        if row.class.success() {
+        if success {
             WorkerCounters::add(&counters.successes, 1);
-            if !row.repeat {
-                WorkerCounters::add(&counters.found, 1);
+            WorkerCounters::add(&counters.found, u64::from(!row.repeat));
+            if cooling {
+                WorkerCounters::add(&counters.cooldown_successes, 1);
+                WorkerCounters::add(&counters.cooldown_found, u64::from(!row.repeat));
             }
         }
-        if cooling {
-            WorkerCounters::add(&counters.cooldown_answers, 1);
-        }
-        if self.selection == RowSelection::All || (row.class.success() && !row.repeat) {
+        let selected = self.selection == RowSelection::All || (success && !row.repeat);
+        if selected && shared.results.take() {
             WorkerCounters::add(&counters.rows, 1);
             self.rows.push(row);
         } else if row.repeat {
@@ -87,16 +90,15 @@ impl Judge {
         }
     }
 
-    fn owe(&mut self, builder: usize, row: &Row, target: Target) {
+    /// Notes down that a RST is due; `false` when it cannot be sent.
+    fn owe(&mut self, builder: usize, row: &Row, target: Target) -> bool {
         let hop = self.gateway.or_else(|| match self.hops.lookup(target.address) {
             Hop::Known(mac) => Some(mac),
             Hop::Pending | Hop::Unreachable => None,
         });
-        if let Some(hop) = hop
-            && self.resets.len() < RESETS
-        {
-            self.resets.push_back(Reset { builder, hop, target, source_port: row.dport, seq: row.acknum });
-        }
+        let Some(hop) = hop.filter(|_| self.resets.len() < RESETS) else { return false };
+        self.resets.push_back(Reset { builder, hop, target, source_port: row.dport, seq: row.acknum });
+        true
     }
 
     /// Reads a record of one of our kinds; `None` when it contradicts itself or the plan.

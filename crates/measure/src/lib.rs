@@ -5,6 +5,7 @@
 //! nobody reads pause the senders.
 #![deny(unsafe_code)]
 
+mod bounds;
 pub mod error;
 mod judge;
 pub mod map;
@@ -15,6 +16,7 @@ pub mod record;
 pub mod rows;
 pub mod scan;
 pub mod schema;
+mod search;
 pub mod stats;
 pub mod status;
 pub mod stream;

@@ -1,75 +1,122 @@
-//! The answered map: one bit for each slot of the target set, shared by all workers.
+//! The answered map: what is known of each slot of the target set, shared by all workers.
 //!
 //! Deduplication, probing the silent again, checkpoints and loss estimates all read this one structure. A host that
-//! answered "closed" has answered.
+//! answered "closed" has answered; but one that is found after an error about it was seen is found all the same, so
+//! that a slot has a second bit.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::MeasureError;
 
+/// Bits a slot.
+const BITS: u64 = 2;
+/// It answered.
+const ANSWERED: u64 = 1;
+/// It answered as the probe hoped.
+const SUCCEEDED: u64 = 2;
+
 /// How the map remembers, for metadata.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MapMode {
-    /// Every slot has its bit.
+    /// Every slot has its place.
     Exact,
-    /// The memory bound leaves fewer bits than slots: a slot shares its bit with others, so that a first answer may
-    /// be called a repeat. About one in `slots / bits` first answers can be affected.
-    Shared {
-        /// How many bits there are.
-        bits: u64,
+    /// The memory bound leaves fewer places than slots: of all slots that share a place, the one that answered last is
+    /// remembered. A first answer is never taken for a repeat; a repeat is recognised unless one of those others
+    /// answered in between.
+    Window {
+        /// How many places there are.
+        places: u64,
     },
 }
 
-/// One bit a slot. The memory is mapped lazily: untouched parts of a huge target set cost nothing.
+/// What was known of a slot before it was marked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Before {
+    /// It had answered in some way.
+    pub answered: bool,
+    /// It had answered as the probe hoped.
+    pub succeeded: bool,
+}
+
+/// Two bits a slot. The memory is mapped lazily: untouched parts of a huge target set cost nothing.
 #[derive(Debug)]
 pub struct AnsweredMap {
     words: Vec<AtomicU64>,
-    slots: u128,
-    bits: u64,
+    mode: MapMode,
+    /// Only one worker marks: then it needs no locked instruction, which would wait for each cache miss.
+    alone: bool,
 }
 
 impl AnsweredMap {
-    /// A map for so many slots within `max_memory` bytes.
+    /// A map for so many slots within `max_memory` bytes, which so many workers mark.
     ///
     /// # Errors
-    /// [`MeasureError::Config`] when `max_memory` is below 4,096 bytes.
-    pub fn new(slots: u128, max_memory: u64) -> Result<Self, MeasureError> {
+    /// [`MeasureError::Config`] when `max_memory` is below 4,096 bytes or more than there is.
+    pub fn new(slots: u128, max_memory: u64, workers: u16) -> Result<Self, MeasureError> {
         if max_memory < 4096 {
             return Err(MeasureError::Config(format!(
                 "--max-memory of {max_memory} bytes is too little: give 4096 or more"
             )));
         }
-        let room = max_memory.saturating_mul(8);
-        let bits = u64::try_from(slots).map_or(room, |slots| slots.min(room)).max(1);
-        let count = usize::try_from(bits.div_ceil(64))
-            .map_err(|_| MeasureError::Config("--max-memory exceeds this machine's address space".to_owned()))?;
-        Ok(Self { words: zeroed(count), slots, bits })
+        let needed = (slots * u128::from(BITS)).div_ceil(64).max(1);
+        let room = max_memory / 8;
+        let (words, mode) = match u64::try_from(needed) {
+            Ok(words) if words <= room => (words, MapMode::Exact),
+            _ => (room, MapMode::Window { places: room }),
+        };
+        let too_much = || MeasureError::Config(format!("{} bytes for --max-memory are not there", words * 8));
+        let words = zeroed(usize::try_from(words).map_err(|_| too_much())?).ok_or_else(too_much)?;
+        Ok(Self { words, mode, alone: workers <= 1 })
     }
 
-    /// Marks a slot; returns whether it was marked before.
+    /// Marks a slot as having answered; returns what was known of it before.
     #[inline]
-    pub fn mark(&self, slot: u64) -> bool {
-        let bit = slot % self.bits;
-        let mask = 1 << (bit % 64);
-        // bits is at least 1 and the words cover all bits.
-        self.words[(bit / 64) as usize].fetch_or(mask, Ordering::Relaxed) & mask != 0
+    pub fn mark(&self, slot: u64, success: bool) -> Before {
+        let bits = if success { ANSWERED | SUCCEEDED } else { ANSWERED };
+        let before = match self.mode {
+            MapMode::Exact => {
+                let shift = slot % (64 / BITS) * BITS;
+                let word = &self.words[(slot / (64 / BITS)) as usize];
+                let before = if self.alone {
+                    let before = word.load(Ordering::Relaxed);
+                    word.store(before | (bits << shift), Ordering::Relaxed);
+                    before
+                } else {
+                    word.fetch_or(bits << shift, Ordering::Relaxed)
+                };
+                before >> shift
+            }
+            MapMode::Window { places } => {
+                let word = &self.words[(slot % places) as usize];
+                let entry = entry(slot, places);
+                let before = word.load(Ordering::Relaxed);
+                let same = before & !(ANSWERED | SUCCEEDED) == entry && before & ANSWERED != 0;
+                // Two workers may write at once when two slots share a place: either of them is remembered.
+                word.store(entry | bits | if same { before & SUCCEEDED } else { 0 }, Ordering::Relaxed);
+                if same { before } else { 0 }
+            }
+        };
+        Before { answered: before & ANSWERED != 0, succeeded: before & SUCCEEDED != 0 }
     }
 
-    /// Whether a slot is marked.
+    /// Whether a slot is known to have answered.
     #[inline]
-    pub fn is_marked(&self, slot: u64) -> bool {
-        let bit = slot % self.bits;
-        self.words[(bit / 64) as usize].load(Ordering::Relaxed) & (1 << (bit % 64)) != 0
-    }
-
-    /// How many bits are set.
-    pub fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.load(Ordering::Relaxed).count_ones())).sum()
+    pub fn has_answered(&self, slot: u64) -> bool {
+        match self.mode {
+            MapMode::Exact => {
+                let shift = slot % (64 / BITS) * BITS;
+                self.words[(slot / (64 / BITS)) as usize].load(Ordering::Relaxed) >> shift & ANSWERED != 0
+            }
+            MapMode::Window { places } => {
+                let word = self.words[(slot % places) as usize].load(Ordering::Relaxed);
+                word & ANSWERED != 0 && word & !(ANSWERED | SUCCEEDED) == entry(slot, places)
+            }
+        }
     }
 
     /// How it remembers.
     pub fn mode(&self) -> MapMode {
-        if self.slots <= u128::from(self.bits) { MapMode::Exact } else { MapMode::Shared { bits: self.bits } }
+        self.mode
     }
 
     /// Bytes of address space it takes.
@@ -78,34 +125,66 @@ impl AnsweredMap {
     }
 }
 
+/// What a place remembers of a slot. There are 512 places at least, so that the quotient has at most 55 bits.
+#[inline]
+fn entry(slot: u64, places: u64) -> u64 {
+    (slot / places) << BITS
+}
+
 /// Zeroed words straight from the allocator, which maps large ones lazily: writing zeros would touch every page.
 #[allow(unsafe_code)]
-fn zeroed(count: usize) -> Vec<AtomicU64> {
-    let mut words = std::mem::ManuallyDrop::new(vec![0_u64; count]);
-    // SAFETY: AtomicU64 has the size, alignment and bit validity of u64, and the vector that owned the memory is never
-    // dropped, so this one is its only owner.
-    unsafe { Vec::from_raw_parts(words.as_mut_ptr().cast(), words.len(), words.capacity()) }
+fn zeroed(count: usize) -> Option<Vec<AtomicU64>> {
+    let layout = std::alloc::Layout::array::<AtomicU64>(count).ok()?;
+    // SAFETY: the layout has a size above zero, since count is at least 1.
+    let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<AtomicU64>();
+    // SAFETY: the memory comes from the global allocator with the layout of an array of `count` words, zero is a valid
+    // AtomicU64, and nobody else owns it.
+    (!memory.is_null()).then(|| unsafe { Vec::from_raw_parts(memory, count, count) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const NOTHING: Before = Before { answered: false, succeeded: false };
+
     #[test]
-    fn marks_each_slot_once() {
-        let map = AnsweredMap::new(1000, 1 << 20).unwrap();
-        assert_eq!(map.mode(), MapMode::Exact);
-        for slot in 0..1000 {
-            assert!(!map.is_marked(slot) && !map.mark(slot) && map.mark(slot) && map.is_marked(slot));
+    fn knows_of_each_slot_whether_and_how_it_answered() {
+        for workers in [1, 2] {
+            let map = AnsweredMap::new(1000, 1 << 20, workers).unwrap();
+            assert_eq!(map.mode(), MapMode::Exact);
+            for slot in 0..1000 {
+                assert!(!map.has_answered(slot));
+                assert_eq!(map.mark(slot, slot % 2 == 0), NOTHING);
+                assert_eq!(map.mark(slot, true), Before { answered: true, succeeded: slot % 2 == 0 });
+                assert_eq!(map.mark(slot, false), Before { answered: true, succeeded: true });
+                assert!(map.has_answered(slot));
+            }
         }
-        assert_eq!(map.count(), 1000);
     }
 
     #[test]
-    fn stays_within_its_memory_and_says_so() {
-        let map = AnsweredMap::new(1 << 40, 4096).unwrap();
-        assert_eq!((map.bytes(), map.mode()), (4096, MapMode::Shared { bits: 32768 }));
-        assert!(!map.mark(5) && map.mark(5 + 32768));
-        assert!(AnsweredMap::new(10, 100).is_err());
+    fn every_ipv4_address_fits_the_default_memory_exactly() {
+        assert_eq!(AnsweredMap::new(1 << 32, 1 << 30, 1).unwrap().mode(), MapMode::Exact);
+    }
+
+    #[test]
+    fn a_window_stays_within_its_memory_and_never_takes_a_first_answer_for_a_repeat() {
+        let map = AnsweredMap::new(1 << 64, 4096, 1).unwrap();
+        assert_eq!((map.bytes(), map.mode()), (4096, MapMode::Window { places: 512 }));
+        for slot in [5, 5 + 512, u64::MAX, 0, 512, u64::MAX - 512] {
+            assert_eq!(map.mark(slot, true), NOTHING, "{slot}");
+            assert_eq!(map.mark(slot, true), Before { answered: true, succeeded: true }, "{slot}");
+        }
+        assert!(map.has_answered(5 + 512) && !map.has_answered(5));
+        assert_eq!(map.mark(5, false), NOTHING, "its place was taken over");
+        assert_eq!(map.mark(5, true), Before { answered: true, succeeded: false });
+    }
+
+    #[test]
+    fn memory_that_is_not_there_is_an_error() {
+        assert!(AnsweredMap::new(10, 100, 1).is_err());
+        assert!(AnsweredMap::new(u128::MAX, u64::MAX, 1).is_err());
+        assert!(AnsweredMap::new(1 << 60, 1 << 60, 1).is_err());
     }
 }

@@ -49,7 +49,7 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
     });
     let map = match scan.map().mode() {
         MapMode::Exact => "exact".to_owned(),
-        MapMode::Shared { bits } => format!("shared: {bits} bits"),
+        MapMode::Window { places } => format!("window of {places} targets"),
     };
     let how = json!({
         "type": "metadata",
@@ -115,7 +115,7 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
         "success_unique": stats.found,
         "validation_passed": stats.received - stats.not_ours - stats.invalid - stats.neighbours - stats.fragments,
         "validation_failed": stats.not_ours + stats.invalid,
-        "cooldown_total": stats.cooldown_answers,
+        "success_cooldown_total": stats.cooldown_successes,
         "sendto_failures": stats.probes_refused_by_device,
         "pcap_recv": stats.received,
         "pcap_drop": stats.overruns,

@@ -1,7 +1,7 @@
 //! A scan: its configuration, its start, and the handle that its reader holds.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -11,9 +11,11 @@ use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
 use irl_link::filter::FilterCounters;
 use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock};
-use irl_targets::{CompiledPlan, Family, Plan};
+use irl_targets::{CompiledPlan, Family, Plan, registry};
 use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe};
 
+pub use crate::bounds::EndedBy;
+use crate::bounds::Results;
 use crate::error::MeasureError;
 use crate::map::AnsweredMap;
 use crate::schema::{self, Column};
@@ -58,8 +60,15 @@ pub struct ScanConfig {
     pub cooldown: Duration,
     /// Stop sending after so long.
     pub max_runtime: Option<Duration>,
-    /// Stop sending after so many targets were found.
+    /// Stop sending after so many rows; there are no more of them.
     pub max_results: Option<u64>,
+    /// Stop sending when fewer than so many percent of the probes find a target, for 5 s. 0 for no bound.
+    pub min_hitrate: f64,
+    /// How often frames that the device refused are offered again before that counts as a failure. They are offered
+    /// on and on after it, too.
+    pub retries: u16,
+    /// Stop sending after more failures than this.
+    pub max_sendto_failures: Option<u64>,
     /// Whether each valid SYN-ACK is answered with a RST of ours.
     pub reset: bool,
     /// Which answers become rows.
@@ -85,6 +94,9 @@ impl ScanConfig {
             cooldown: Duration::from_secs(8),
             max_runtime: None,
             max_results: None,
+            min_hitrate: 0.0,
+            retries: 10,
+            max_sendto_failures: None,
             reset: true,
             rows: RowSelection::default(),
             columns: Column::defaults().to_vec(),
@@ -127,8 +139,8 @@ impl Scan {
             let from = Endpoint { mac: at.mac, address: *source, ports, ttl: config.plan.ttl, vlan: at.vlan };
             builders.push(FrameBuilder::new(&probe, &from, &key)?);
         }
-        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory)?;
         let count = config.workers.max(1);
+        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory, count)?;
         let request = WorkerRequest {
             count,
             probes: config.plan.probes,
@@ -144,9 +156,11 @@ impl Scan {
         let started_ns = clock::now_ns();
         let shared = Arc::new(Shared {
             map,
+            results: Results::new(config.max_results),
             watermark: AtomicU64::new(0),
             stop: AtomicBool::new(false),
             halt: AtomicBool::new(false),
+            ended_by: AtomicU8::new(0),
             sending: AtomicUsize::new(workers.len()),
             running: AtomicUsize::new(workers.len()),
             rate: AtomicU64::new(
@@ -159,6 +173,7 @@ impl Scan {
             counters: workers.iter().map(|_| WorkerCounters::default()).collect(),
             overruns: workers.iter().map(|_| AtomicU64::new(0)).collect(),
             error: Mutex::new(None),
+            first_frame: Mutex::new(None),
             started_ns,
             started_utc_ns: utc_ns(),
             first_frame_ns: AtomicU64::new(0),
@@ -176,6 +191,7 @@ impl Scan {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     shared.stop.store(true, Ordering::Release);
+                    network.release(&owners);
                     return Err(error.into());
                 }
             }
@@ -237,11 +253,13 @@ impl Scan {
 
     /// Stops sending; answers are still received for the cooldown.
     pub fn stop_sending(&self) {
+        self.shared.end(EndedBy::Stopped);
         self.shared.halt.store(true, Ordering::Release);
     }
 
     /// Tells the workers to stop everything, and does not wait: rows collected until now can still be read.
     pub fn halt(&self) {
+        self.shared.end(EndedBy::Stopped);
         self.shared.stop.store(true, Ordering::Release);
     }
 
@@ -254,8 +272,34 @@ impl Scan {
     }
 
     /// Changes the rate in flight; 0 searches for the fastest.
-    pub fn set_rate(&self, per_second: f64) {
+    ///
+    /// # Errors
+    /// [`MeasureError::Config`] for what is no rate, and for 0 where the policy wanted a finite one.
+    pub fn set_rate(&self, per_second: f64) -> Result<(), MeasureError> {
+        if !(per_second.is_finite() && per_second >= 0.0) {
+            return Err(MeasureError::Config(format!(
+                "a rate of {per_second} is not possible: give frames a second, or 0 for as fast as goes"
+            )));
+        }
+        let family = self.family();
+        let world = !self.config.policy.allowed(family).is_subset(registry::not_global(family));
+        if per_second == 0.0 && world && !self.synthetic() {
+            return Err(MeasureError::Config(
+                "globally reachable targets are probed at a finite rate: give one above 0".to_owned(),
+            ));
+        }
         self.shared.rate.store(per_second.to_bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Why no more probes are sent; `None` while they are.
+    pub fn ended_by(&self) -> Option<EndedBy> {
+        EndedBy::from_u8(self.shared.ended_by.load(Ordering::Acquire))
+    }
+
+    /// The first probe, as it was built; `None` before it.
+    pub fn first_frame(&self) -> Option<Vec<u8>> {
+        self.shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The counters so far.
@@ -321,7 +365,7 @@ impl Scan {
     fn join(&self) {
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for thread in threads {
-            // A worker that panicked has reported it through the error slot's guard.
+            // A worker that panicked has left that as the run's error.
             let _ = thread.join();
         }
         if !self.released.swap(true, Ordering::AcqRel) {

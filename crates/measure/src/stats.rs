@@ -52,6 +52,8 @@ counters! {
     resets_refused_by_device,
     /// Of them, taken by the device.
     resets_sent,
+    /// RSTs owed that could not be built: too many waited, or the way was not known any more.
+    resets_skipped,
     /// ARP and ND frames of ours, built.
     neighbour_built,
     /// Of them, held back by the bound on their rate.
@@ -62,6 +64,8 @@ counters! {
     neighbour_sent,
     /// How often the device said that it is full; nothing is lost by it.
     device_full,
+    /// How often it said so `retries` times in a row without taking a frame.
+    sendto_failures,
     /// On-link targets that nobody resolved; never probed.
     unresolved,
     /// Records received.
@@ -86,8 +90,10 @@ counters! {
     successes,
     /// Distinct targets that answered in any way.
     answered,
-    /// Answers after the last probe.
-    cooldown_answers,
+    /// Successes after the last probe.
+    cooldown_successes,
+    /// Of them, first ones.
+    cooldown_found,
     /// How often full row queues paused the sender.
     pauses,
 }

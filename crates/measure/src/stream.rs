@@ -444,7 +444,7 @@ impl Task {
             None
         })?;
         let permitted = (filled.built - filled.refused) as u64;
-        self.pacer.spend(permitted, now);
+        self.pacer.spend(permitted);
         self.permitted += permitted;
         job.permitted += permitted;
         if filled.refused > 0 || given_up > 0 {

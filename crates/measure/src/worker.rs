@@ -3,8 +3,10 @@
 //! A worker owns its gate and receiver; with the others it shares the watermark, the answered map and flags, all atomic.
 //! It never blocks for longer than [`NAP`], so that stopping takes milliseconds.
 
+use std::any::Any;
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,12 +16,14 @@ use irl_link::record::flags;
 use irl_link::{Gate, Network, Receiver, Worker, clock};
 use irl_wire::{FrameBuilder, PortRange};
 
+use crate::bounds::{Bounds, EndedBy, Results};
 use crate::error::MeasureError;
 use crate::judge::Judge;
 use crate::map::AnsweredMap;
-use crate::pacer::{Aimd, Pacer};
+use crate::pacer::Pacer;
 use crate::rows::RowBuilder;
 use crate::scan::ScanConfig;
+use crate::search::{Counts, Search};
 use crate::stats::WorkerCounters;
 use crate::supply::Supply;
 
@@ -35,20 +39,23 @@ const TICK_NS: u64 = 10_000_000;
 const FLUSH_NS: u64 = 100_000_000;
 /// Batches that wait for a slow reader before answers stay in the ring; the senders pause from the first one on.
 const OUTBOX: usize = 8;
-/// While searching for the fastest rate, probes whose answers may be under way.
-const IN_FLIGHT: u64 = 16_384;
-/// Answers that have not come after this are not under way any more.
-const FORGIVE_NS: u64 = 50_000_000;
+/// While waiting for the device, for answers under way or for next hops: look again so soon.
+const SOON_NS: u64 = 50_000;
+/// A device that takes nothing for so long is stuck.
+const STUCK_NS: u64 = 10_000_000_000;
 
 /// What the workers of a run share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) map: AnsweredMap,
+    pub(crate) results: Results,
     pub(crate) watermark: AtomicU64,
     /// Nothing more leaves, nothing more is read.
     pub(crate) stop: AtomicBool,
     /// No more probes; answers are read for the cooldown.
     pub(crate) halt: AtomicBool,
+    /// The first reason why no more probes are sent, an [`EndedBy`]; 0 while they are.
+    pub(crate) ended_by: AtomicU8,
     pub(crate) sending: AtomicUsize,
     pub(crate) running: AtomicUsize,
     /// Probes a second of all workers, as the bits of an f64; 0 searches.
@@ -56,11 +63,20 @@ pub(crate) struct Shared {
     pub(crate) counters: Vec<WorkerCounters>,
     pub(crate) overruns: Vec<AtomicU64>,
     pub(crate) error: Mutex<Option<MeasureError>>,
+    /// The first probe of all, as it was built.
+    pub(crate) first_frame: Mutex<Option<Vec<u8>>>,
     pub(crate) started_ns: u64,
     pub(crate) started_utc_ns: i64,
     pub(crate) first_frame_ns: AtomicU64,
     pub(crate) last_frame_ns: AtomicU64,
     pub(crate) ended_ns: AtomicU64,
+}
+
+impl Shared {
+    /// Remembers why no more probes are sent, unless there was a reason before.
+    pub(crate) fn end(&self, by: EndedBy) {
+        let _ = self.ended_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
 }
 
 /// One worker and all it needs.
@@ -76,17 +92,22 @@ pub(crate) struct Loop {
     supply: Supply,
     judge: Judge,
     pacer: Pacer,
-    aimd: Option<Aimd>,
+    search: Option<Search>,
+    bounds: Bounds,
     cooldown_ns: u64,
-    deadline_ns: u64,
-    max_results: u64,
+    retries: u64,
+    /// Kicks in a row of which the device took nothing.
+    refusals: u64,
+    /// When it last took something, or nothing waited.
+    took_ns: u64,
     ticked_ns: u64,
     flushed_ns: u64,
     /// When this worker's last probe left; 0 while it sends.
     done_ns: u64,
-    /// For the in-flight bound: when an answer or a probe last moved the balance.
-    moved_ns: u64,
-    forgiven: u64,
+    paused: bool,
+    /// Targets wait for next hops.
+    starved: bool,
+    built_any: bool,
 }
 
 impl Loop {
@@ -139,26 +160,33 @@ impl Loop {
                 utc_minus_mono: shared.started_utc_ns - shared.started_ns as i64,
             },
             pacer: Pacer::new(1.0, now),
-            aimd: None,
+            search: None,
+            bounds: Bounds::new(config, now),
             cooldown_ns: config.cooldown.as_nanos() as u64,
-            deadline_ns: config.max_runtime.map_or(u64::MAX, |time| now.saturating_add(time.as_nanos() as u64)),
-            max_results: config.max_results.unwrap_or(u64::MAX),
+            retries: u64::from(config.retries),
+            refusals: 0,
+            took_ns: now,
             ticked_ns: 0,
             flushed_ns: now,
             done_ns: 0,
-            moved_ns: now,
-            forgiven: 0,
+            paused: false,
+            starved: false,
+            built_any: false,
         }
     }
 
     /// Runs to the end. Whatever happens, rows collected so far are handed over and the counters balance.
     pub(crate) fn run(mut self) {
-        let result = self.work();
+        // A panic is a bug of ours, but the reader must not wait for ever because of it.
+        let result = catch_unwind(AssertUnwindSafe(|| self.work()))
+            .unwrap_or_else(|panic| Err(MeasureError::Worker(message(panic.as_ref()))));
         let shared = Arc::clone(&self.shared);
         // Frames that were committed and never left are given up, so that built = sent + refused holds.
         self.gate.abandon();
+        WorkerCounters::add(&self.counters().resets_skipped, self.judge.resets.len() as u64);
         self.publish();
         if let Err(error) = result {
+            shared.end(EndedBy::Error);
             shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
             shared.stop.store(true, Ordering::Release);
         }
@@ -185,9 +213,7 @@ impl Loop {
             let now = clock::now_ns();
             let sent = if self.done_ns == 0 { self.send(now)? } else { 0 };
             self.send_resets()?;
-            if self.gate.pending() > 0 {
-                self.gate.kick()?;
-            }
+            self.kick(now)?;
             let got = if self.outbox.len() < OUTBOX { self.receive()? } else { 0 };
             self.neighbours(now)?;
             self.hand_over(now);
@@ -203,80 +229,102 @@ impl Loop {
 
     /// Builds and commits what the pacer, the device and the reader allow. Returns how many probes were built.
     fn send(&mut self, now: u64) -> Result<u64, MeasureError> {
-        if self.shared.halt.load(Ordering::Acquire)
-            || now >= self.deadline_ns
-            || self.found() >= self.max_results
-            || (self.supply.is_empty(&self.shared.watermark) && self.gate.pending() == 0)
-        {
-            self.finish_sending(now);
+        if let Some(by) = self.end_of_sending(now) {
+            self.shared.end(by);
+            self.done_ns = now.max(1);
+            self.shared.sending.fetch_sub(1, Ordering::AcqRel);
             return Ok(0);
         }
         if !self.outbox.is_empty() {
-            WorkerCounters::add(&self.counters().pauses, 1);
+            WorkerCounters::add(&self.counters().pauses, u64::from(!self.paused));
+            self.paused = true;
             return Ok(0);
         }
+        self.paused = false;
         self.set_rate(now);
         let mut allowed = self.pacer.allow(now).min(BURST);
-        if self.aimd.is_some() {
-            allowed = allowed.min(self.window(now));
+        if let Some(search) = &self.search {
+            allowed = allowed.min(search.room());
         }
         if allowed == 0 {
             return Ok(0);
         }
-        let Self { gate, supply, shared, .. } = self;
+        let Self { gate, supply, shared, built_any, .. } = self;
         let frame_len = supply.builders[0].frame_len();
-        let mut built = 0_u64;
+        let mut built = 0;
         // A batch may be shorter than asked for at the end of the engine's memory: go on with the next.
         while built < allowed {
             let want = (allowed - built) as usize;
-            let filled = gate.fill(want, frame_len, |slot| supply.build(slot, &shared.watermark, want, now))?;
+            let filled = gate.fill(want, frame_len, |slot| {
+                let length = supply.build(slot, &shared.watermark, want, now)?;
+                if !*built_any {
+                    *built_any = true;
+                    let mut first = shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner);
+                    first.get_or_insert_with(|| slot[..length].to_vec());
+                }
+                Some(length)
+            })?;
             if filled.built == 0 {
                 break;
             }
             built += filled.built as u64;
         }
+        self.starved = built == 0 && self.gate.pending() == 0;
         if built > 0 {
-            gate.kick()?;
             // Only the first to come stores; later values are later.
-            let _ = shared.first_frame_ns.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
-            shared.last_frame_ns.fetch_max(now, Ordering::AcqRel);
-            self.moved_ns = now;
+            let _ = self.shared.first_frame_ns.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
+            self.shared.last_frame_ns.fetch_max(now, Ordering::AcqRel);
         }
-        self.pacer.spend(built, now);
+        self.pacer.spend(built);
         Ok(built)
     }
 
-    fn finish_sending(&mut self, now: u64) {
-        self.done_ns = now.max(1);
-        self.shared.sending.fetch_sub(1, Ordering::AcqRel);
+    fn end_of_sending(&mut self, now: u64) -> Option<EndedBy> {
+        if self.shared.halt.load(Ordering::Acquire) {
+            return Some(EndedBy::Stopped);
+        }
+        if self.gate.pending() == 0 && self.supply.is_empty(&self.shared.watermark) {
+            return Some(EndedBy::Targets);
+        }
+        self.bounds.reached(&self.shared, now)
     }
 
     fn set_rate(&mut self, now: u64) {
         let asked = f64::from_bits(self.shared.rate.load(Ordering::Acquire));
         if asked > 0.0 {
-            self.aimd = None;
-            self.pacer.set_rate(asked / self.workers as f64, now);
-        } else {
-            let lost = self.receiver.overruns();
-            let aimd = self.aimd.get_or_insert_with(|| Aimd::new(now));
-            let rate = aimd.step(lost, now);
-            self.pacer.set_rate(rate, now);
+            self.search = None;
+            return self.pacer.set_rate(asked / self.workers as f64, now);
         }
+        let counters = &self.shared.counters[self.number];
+        let counts = Counts {
+            probes: counters.probes_built.load(Ordering::Relaxed),
+            answers: counters.received.load(Ordering::Relaxed),
+            lost: self.receiver.overruns(),
+        };
+        let rate = self.search.get_or_insert_with(|| Search::new(counts, now)).step(counts, now);
+        self.pacer.set_rate(rate, now);
     }
 
-    /// How many more probes may be under way: the searched rate must not outrun answers that a full ring would lose.
-    fn window(&mut self, now: u64) -> u64 {
-        let counters = self.counters();
-        let built = counters.probes_built.load(Ordering::Relaxed);
-        let received = counters.received.load(Ordering::Relaxed);
-        let under_way = built.saturating_sub(received).saturating_sub(self.forgiven);
-        if under_way >= IN_FLIGHT && now.saturating_sub(self.moved_ns) > FORGIVE_NS / 10 {
-            // Whoever has not answered by now is silent.
-            self.forgiven = built - received;
-            self.moved_ns = now;
-            return IN_FLIGHT;
+    /// Gets frames moving, and notices a device that takes none.
+    fn kick(&mut self, now: u64) -> Result<(), MeasureError> {
+        if self.gate.pending() == 0 {
+            (self.took_ns, self.refusals) = (now, 0);
+            return Ok(());
         }
-        IN_FLIGHT.saturating_sub(under_way)
+        let kicked = self.gate.kick()?;
+        if kicked.accepted > 0 {
+            (self.took_ns, self.refusals) = (now, 0);
+            return Ok(());
+        }
+        self.refusals += 1;
+        if self.refusals > self.retries {
+            self.refusals = 0;
+            WorkerCounters::add(&self.counters().sendto_failures, 1);
+        }
+        if now.saturating_sub(self.took_ns) >= STUCK_NS {
+            return Err(MeasureError::Stuck { seconds: STUCK_NS / 1_000_000_000, waiting: self.gate.pending() });
+        }
+        Ok(())
     }
 
     fn send_resets(&mut self) -> Result<(), MeasureError> {
@@ -313,7 +361,7 @@ impl Loop {
                     failed.get_or_insert(error);
                 }
             } else {
-                judge.judge(record, &shared.map, counters, cooling);
+                judge.judge(record, shared, counters, cooling);
             }
         })?;
         shared.overruns[*number].store(receiver.overruns(), Ordering::Relaxed);
@@ -334,7 +382,8 @@ impl Loop {
     /// Moves collected rows towards the reader, without blocking.
     fn hand_over(&mut self, now: u64) {
         let full = self.judge.rows.len() >= RowBuilder::FULL;
-        if full || now.saturating_sub(self.flushed_ns) >= FLUSH_NS {
+        // While rows wait for the reader, small batches would only use up the places of large ones.
+        if full || (self.outbox.is_empty() && now.saturating_sub(self.flushed_ns) >= FLUSH_NS) {
             self.flushed_ns = now;
             self.collect();
         }
@@ -371,13 +420,14 @@ impl Loop {
 
     fn sleep(&mut self) {
         let now = clock::now_ns();
-        let until = if self.gate.pending() > 0 || (self.aimd.is_some() && self.done_ns == 0) {
-            // The device is full or answers are under way: look again soon.
-            now + 50_000
-        } else if self.done_ns == 0 && self.outbox.is_empty() {
-            self.pacer.next_ns(now)
-        } else {
+        let until = if self.gate.pending() > 0 {
+            now + SOON_NS
+        } else if self.done_ns != 0 || self.paused {
             now + NAP.as_nanos() as u64
+        } else if self.starved || self.search.as_ref().is_some_and(|search| search.room() == 0) {
+            self.pacer.next_ns(now).max(now + SOON_NS)
+        } else {
+            self.pacer.next_ns(now)
         };
         let nap = Duration::from_nanos(until.saturating_sub(now)).min(NAP);
         if !nap.is_zero() {
@@ -395,11 +445,10 @@ impl Loop {
     fn counters(&self) -> &WorkerCounters {
         &self.shared.counters[self.number]
     }
+}
 
-    fn found(&self) -> u64 {
-        if self.max_results == u64::MAX {
-            return 0;
-        }
-        self.shared.counters.iter().map(|each| each.found.load(Ordering::Relaxed)).sum()
-    }
+/// What a panic said.
+fn message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no reason was given").to_owned()
 }

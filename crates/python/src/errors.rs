@@ -34,6 +34,8 @@ pub(crate) enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A run that could not go on.
+    Run(String),
     /// What was asked for makes no sense.
     Config(String),
     /// Raised by Python itself: Ctrl-C, a wrong type.
@@ -61,6 +63,7 @@ impl From<Error> for PyErr {
             Error::Probe(error) => ConfigError::new_err(sentence(&error.to_string())),
             Error::Link(error) => link(&error),
             Error::Refused(refusal) => PolicyError::new_err(sentence(&refusal.to_string())),
+            Error::Run(message) => EngineError::new_err(message),
             Error::Config(message) => ConfigError::new_err(message),
             Error::Python(error) => error,
         }
@@ -123,6 +126,7 @@ impl From<MeasureError> for Error {
             MeasureError::Plan(error) => Self::Targets(error),
             MeasureError::Probe(error) => Self::Probe(error),
             MeasureError::Output { path, source } => Self::Output { path, source },
+            error @ (MeasureError::Stuck { .. } | MeasureError::Worker(_)) => Self::Run(sentence(&error.to_string())),
             MeasureError::Config(message) => Self::Config(sentence(&message)),
         }
     }

@@ -69,8 +69,8 @@ impl PyRun {
     }
 
     /// Changes the rate; 0 = as fast as our own loss allows.
-    fn set_rate(&self, per_second: f64) {
-        self.scan.set_rate(per_second);
+    fn set_rate(&self, per_second: f64) -> Result<()> {
+        Ok(self.scan.set_rate(per_second)?)
     }
 
     /// The counters so far, as JSON.

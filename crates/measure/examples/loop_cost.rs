@@ -1,0 +1,47 @@
+//! Nanoseconds a probe of the whole loop of one worker: plan, policy, frame, counters, and with answers also their
+//! judgement, dedup, rows and Arrow batches. The least of several rounds, so that a noisy machine does not matter.
+//!
+//! ```text
+//! cargo run --release -p irl-measure --example loop_cost
+//! ```
+
+#[path = "../tests/support/mod.rs"]
+mod support;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use irl_measure::scan::Next;
+use irl_measure::{Scan, ScanConfig, ScanRate};
+use support::{Handle, Scripted};
+
+const ROUNDS: usize = 7;
+const TARGETS: &str = "10.0.0.0/10";
+const PROBES: f64 = 4_194_304.0;
+
+fn main() {
+    let null = || Scripted { null: true, ..Scripted::default() };
+    least("probes into a null sender", null, |_| {});
+    least("probes into a null sender, smallest SYN", null, |config| {
+        config.plan.probe.args.insert("layout".to_owned(), "smallest".to_owned());
+    });
+    least("probes, frames looked at and not answered", Scripted::default, |_| {});
+    least("probes, every target answers, no RST", Scripted::open, |config| config.reset = false);
+    least("probes, every target answers, with RSTs", Scripted::open, |_| {});
+}
+
+fn least(name: &str, network: impl Fn() -> Scripted, adapt: impl Fn(&mut ScanConfig)) {
+    let mut best = f64::INFINITY;
+    for _ in 0..ROUNDS {
+        let mut config = support::config(TARGETS, ScanRate::PerSecond(1e9));
+        config.cooldown = Duration::ZERO;
+        config.queue = 64;
+        adapt(&mut config);
+        let start = Instant::now();
+        let scan = Scan::start(config, Arc::new(Handle(Arc::new(network())))).expect("the scan starts");
+        while !matches!(scan.next_batch(Duration::from_secs(1)).expect("the scan runs"), Next::End) {}
+        assert_eq!(scan.stats().probes_sent as f64, PROBES);
+        best = best.min(start.elapsed().as_nanos() as f64 / PROBES);
+    }
+    println!("{name:<48} {best:7.1} ns a probe");
+}

@@ -1,0 +1,159 @@
+//! The search for the fastest rate at which we lose nothing ourselves (`--rate 0`).
+
+/// How often the rate is looked at.
+const STEP_NS: u64 = 10_000_000;
+/// Frames a second to begin with.
+const START: f64 = 200_000.0;
+/// The rate never falls below this.
+const LEAST: f64 = 10_000.0;
+/// More frames a second with each step that lost nothing.
+const INCREASE: f64 = 50_000.0;
+/// The same near the rate that lost something last.
+const INCREASE_NEAR: f64 = 5_000.0;
+/// Answers that may be under way: far fewer than a ring holds, and more than a delay on a busy machine's link makes.
+const WINDOW: f64 = 16_384.0;
+/// What is left after a step of an answer's claim to a place in the window: whoever has not answered for a while is
+/// silent, or far away, and then answers do not come all at once.
+const CLAIM_LEFT: f64 = 0.9;
+/// How quickly the share of probes that are answered follows what is seen, each step.
+const SHARE_LEFT: f64 = 0.9;
+
+/// Additive increase, multiplicative decrease on what we lost by our own counts, within a window on the answers that
+/// are under way (a ring that overflows has lost them already). A device that says it is full loses nothing; it paces
+/// us by itself, and while it does the rate does not climb.
+#[derive(Clone, Debug)]
+pub(crate) struct Search {
+    rate: f64,
+    /// The rate that lost something last.
+    ceiling: f64,
+    stepped_ns: u64,
+    seen: Counts,
+    at_step: Counts,
+    /// Answers expected and not seen yet.
+    under_way: f64,
+    /// Probes and answers of the last steps, fading.
+    recent_probes: f64,
+    recent_answers: f64,
+}
+
+/// What a worker counted so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    /// Probes built.
+    pub(crate) probes: u64,
+    /// Records received.
+    pub(crate) answers: u64,
+    /// Records lost.
+    pub(crate) lost: u64,
+}
+
+impl Search {
+    /// A search that begins now, at 200,000 frames a second.
+    pub(crate) fn new(counts: Counts, now_ns: u64) -> Self {
+        Self {
+            rate: START,
+            ceiling: f64::INFINITY,
+            stepped_ns: now_ns,
+            seen: counts,
+            at_step: counts,
+            under_way: 0.0,
+            recent_probes: 0.0,
+            recent_answers: 0.0,
+        }
+    }
+
+    /// The rate to send at, given all counts so far.
+    pub(crate) fn step(&mut self, counts: Counts, now_ns: u64) -> f64 {
+        let probes = (counts.probes - self.seen.probes) as f64;
+        let answers = (counts.answers - self.seen.answers) as f64;
+        self.under_way = (self.under_way + probes * self.share() - answers).max(0.0);
+        self.seen = counts;
+        let elapsed = now_ns.saturating_sub(self.stepped_ns);
+        if elapsed < STEP_NS {
+            return self.rate;
+        }
+        let sent = (counts.probes - self.at_step.probes) as f64;
+        self.recent_probes = self.recent_probes * SHARE_LEFT + sent;
+        self.recent_answers = self.recent_answers * SHARE_LEFT + (counts.answers - self.at_step.answers) as f64;
+        self.under_way *= CLAIM_LEFT;
+        if counts.lost > self.at_step.lost {
+            self.ceiling = self.rate;
+            self.rate = (self.rate / 2.0).max(LEAST);
+        } else if sent * 1e9 / elapsed as f64 > 0.8 * self.rate {
+            // Only a rate that was used has been shown to lose nothing.
+            self.rate += if self.rate < 0.8 * self.ceiling { INCREASE } else { INCREASE_NEAR };
+        }
+        self.at_step = counts;
+        self.stepped_ns = now_ns;
+        self.rate
+    }
+
+    /// How many probes may go before answers come.
+    pub(crate) fn room(&self) -> u64 {
+        ((WINDOW - self.under_way).max(0.0) / self.share()) as u64
+    }
+
+    /// Answers a probe, as seen lately; one each before anything was seen.
+    fn share(&self) -> f64 {
+        ((self.recent_answers + 1.0) / (self.recent_probes + 1.0)).clamp(1e-4, 1.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Probes for so many ms on a link that takes at most `device` probes a second, where a share answers after
+    /// `delay_ms`, and where more than `ring` answers a second are lost. Returns the search and all counts.
+    fn drive(ms: u64, device: f64, share: f64, delay_ms: u64, ring: f64) -> (Search, Counts) {
+        let mut counts = Counts::default();
+        let mut search = Search::new(counts, 0);
+        let mut answers = vec![0.0; (ms + delay_ms + 1) as usize];
+        let mut taken = 0.0;
+        for now in 0..ms {
+            let rate = search.step(counts, now * 1_000_000).min(device);
+            let probes = ((rate / 1000.0) as u64).min(search.room());
+            counts.probes += probes;
+            answers[(now + delay_ms) as usize] += probes as f64 * share;
+            let arrived: f64 = answers[now as usize];
+            let fits = arrived.min(ring / 1000.0);
+            taken += fits;
+            counts.answers = taken as u64;
+            counts.lost += (arrived - fits) as u64;
+        }
+        (search, counts)
+    }
+
+    #[test]
+    fn a_silent_or_open_network_is_probed_as_fast_as_the_device_goes() {
+        for (share, delay_ms) in [(0.0, 0), (0.01, 100), (1.0, 0), (1.0, 5), (1.0, 100)] {
+            let (_, counts) = drive(5_000, 2e6, share, delay_ms, f64::INFINITY);
+            assert!(counts.probes > 8_000_000, "{} with {share} answering after {delay_ms} ms", counts.probes);
+        }
+    }
+
+    #[test]
+    fn the_rate_does_not_climb_beyond_what_the_device_takes() {
+        let (search, _) = drive(60_000, 500_000.0, 0.01, 10, f64::INFINITY);
+        assert!(search.rate < 700_000.0, "{}", search.rate);
+    }
+
+    #[test]
+    fn loss_halves_the_rate_and_is_approached_with_care_afterwards() {
+        let (_, counts) = drive(10_000, f64::INFINITY, 1.0, 1, 1e6);
+        assert!(counts.probes > 5_000_000, "{}", counts.probes);
+        assert!((counts.lost as f64) < 1e-2 * counts.answers as f64, "{} of {}", counts.lost, counts.answers);
+    }
+
+    #[test]
+    fn answers_that_stay_away_close_the_window() {
+        let counts = Counts::default();
+        let mut search = Search::new(counts, 0);
+        search.step(Counts { probes: 10_000, ..counts }, 1);
+        assert_eq!(search.room(), 6_384);
+        search.step(Counts { probes: 20_000, ..counts }, 2);
+        assert_eq!(search.room(), 0);
+        search.step(Counts { probes: 20_000, answers: 20_000, lost: 0 }, 3);
+        assert_eq!(search.room(), 16_384);
+    }
+}
