@@ -88,7 +88,9 @@ _NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_me
 class _Request:
     """A scan's keywords sorted: the plan, who is responsible, and how it is run."""
 
-    def __init__(self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None) -> None:
+    def __init__(
+        self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None, *, opens: bool
+    ) -> None:
         run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
         plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
         given = run.get("plan")
@@ -107,7 +109,7 @@ class _Request:
         self.keywords = {name: value for name, value in run.items() if name not in _NOT_FOR_THE_CORE}
         # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
         self.plan.targets(shard=self.keywords.get("shard", 0))
-        refuse_early(self.plan, policy)
+        refuse_early(self.plan, policy, opens)
 
         user_metadata = run.get("user_metadata")
         self.about = About(
@@ -296,7 +298,7 @@ class Stack:
     def scan(self, *targets: object, **keywords: Unpack[ScanKeywords]) -> Run:
         """A scan on this stack; nothing is sent before the first batch is asked for. See [`scan`][irlstack.scan]."""
         raw = self._opened()
-        return _Request(targets, keywords, self._policy).run(lambda: raw)
+        return _Request(targets, keywords, self._policy, opens=False).run(lambda: raw)
 
 
 class Completion:
@@ -379,7 +381,7 @@ def scan(
     for name, value in (("interface", interface), ("gateway_mac", gateway_mac), ("vlan", vlan)):
         if engine == "sim" and value is not None:
             raise ConfigError(f"The simulated link has no {name} to choose.")
-    request = _Request(targets, keywords)
+    request = _Request(targets, keywords, opens=engine != "sim")
 
     def open_stack() -> RawStack:
         if engine == "sim":

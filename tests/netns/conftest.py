@@ -122,6 +122,23 @@ class Pair:
             for kind, key in (("", "packets"), ("_dropped", "dropped"))
         }
 
+    def conserved(self, document: dict[str, Any], before: dict[str, int], strangers: bool = False) -> None:
+        """Checks that the run's books balance, and agree with the counts of va since `before`, on a silent host.
+
+        With strangers, frames also arrived that are none of the filter's business and went on uncounted.
+        """
+        after = self.counters("a")
+        stats, filtered = document["stats"], document["filter"]
+        assert document["imbalances"] == []
+        assert stats["probes_built"] == document["sent"] + stats["probes_refused_by_policy"]
+        assert document["packets_sent"] == sum(stats[f"{kind}_sent"] for kind in ("probes", "resets", "neighbour"))
+        left = document["packets_sent"] + document["network"]["conflict_probes"]
+        assert left == after["tx"] - before["tx"], "what we say we sent and what the device says"
+        assert stats["overruns"] == 0
+        diverted, arrived = sum(filtered.values()), after["rx"] - before["rx"]
+        assert diverted == arrived or (strangers and diverted < arrived), "what the filter saw and what the device says"
+        assert stats["received"] == sum(filtered[name] for name in ("delivered", "neighbour", "fragment"))
+
     def snmp(self, key: str, protocol: str = "Tcp", name: str | None = None) -> int:
         lines = [
             line.split()

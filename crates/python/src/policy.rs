@@ -76,9 +76,10 @@ pub(crate) fn authorise(settings: &PolicySettings, plan: &Plan, compiled: &Compi
     Ok(Arc::new(policy))
 }
 
-/// Refuses globally reachable targets before anything is opened: whoever lacks a permission and a privilege hears of
-/// the permission.
-pub(crate) fn refuse_early(said: &PolicyLike, plan: &Plan, compiled: &CompiledPlan) -> Result<()> {
+/// Refuses targets that lack a permission before anything is opened: whoever lacks a permission and a privilege hears
+/// of the permission, and no frame looks for conflicting addresses first. `opens`: whether an interface of this machine
+/// would be opened.
+pub(crate) fn refuse_early(said: &PolicyLike, plan: &Plan, compiled: &CompiledPlan, opens: bool) -> Result<()> {
     let source = match plan.family {
         Family::V4 => IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)),
         Family::V6 => IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1)),
@@ -86,10 +87,20 @@ pub(crate) fn refuse_early(said: &PolicyLike, plan: &Plan, compiled: &CompiledPl
     let settings = said.for_plan(plan, PolicySettings { sources: vec![source], ..PolicySettings::default() })?;
     match authorise(&settings, plan, compiled) {
         Err(Error::Refused(refusal @ PolicyRefusal::Global { .. })) => Err(refusal.into()),
+        Err(Error::Refused(refusal @ PolicyRefusal::Special { .. })) if opens && !in_a_lab() => Err(refusal.into()),
         // The rest depends on where the frames would go.
         Ok(_) | Err(Error::Refused(_)) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Whether the calling thread is in a namespace of a lab.
+fn in_a_lab() -> bool {
+    #[cfg(target_os = "linux")]
+    return irl_link::netdev::Namespace::current()
+        .is_ok_and(|here| irl_link::policy::lab_of_namespace(here.inode()).is_some());
+    #[cfg(not(target_os = "linux"))]
+    return false;
 }
 
 /// The prefixes and ranges of a plan as they were named, a set each.

@@ -183,8 +183,8 @@ fn seconds(name: &str, value: f64) -> Result<Duration> {
         .map_err(|_| Error::config(format!("{name} = {value} cannot be: it is a number of seconds from 0.")))
 }
 
-/// Refuses globally reachable targets that lack a permission, before anything is opened.
+/// Refuses what lacks a permission before anything is opened; `opens`: whether an interface of this machine would be.
 #[pyfunction]
-pub(crate) fn refuse_early(py: Python<'_>, plan: &PyPlan, policy: PolicyLike) -> Result<()> {
-    policy::refuse_early(&policy, &plan.plan, &plan.compiled(py, 0)?)
+pub(crate) fn refuse_early(py: Python<'_>, plan: &PyPlan, policy: PolicyLike, opens: bool) -> Result<()> {
+    policy::refuse_early(&policy, &plan.plan, &plan.compiled(py, 0)?, opens)
 }

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
@@ -34,6 +35,9 @@ for command in (scan, plan, when, lab.app, demo, doctor, schema):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    if arguments is None:
+        # `timeout` and service managers ask with SIGTERM: it ends a run as Ctrl-C does, with its rows kept.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         given = sys.argv[1:] if arguments is None else arguments
         status = app([STANDARD_STREAM if each == "-" else each for each in given])
