@@ -39,6 +39,7 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
+static long (*bpf_redirect)(u32 ifindex, u64 flags) = (void *)23;
 static long (*bpf_xdp_adjust_tail)(struct xdp_md *ctx, int delta) = (void *)65;
 static long (*bpf_xdp_store_bytes)(struct xdp_md *ctx, u32 offset, void *buf, u32 len) = (void *)190;
 
@@ -75,6 +76,79 @@ INLINE u16 fold(u64 sum)
 	sum = (sum & 0xffff) + (sum >> 16);
 	sum = (sum & 0xffff) + (sum >> 16);
 	return ~(u16)sum;
+}
+
+/* Sends the frame back where it came from. Not by XDP_TX: on a veth pair that wakes the other end only when an XDP program
+ * is attached there too, so that ordinary programs would get no answers. */
+INLINE int back(struct xdp_md *ctx)
+{
+	return count(ANSWERED, bpf_redirect(ctx->ingress_ifindex, 0));
+}
+
+/* Hides from the compiler what it knows of a value: it would turn `pointer + number` into an OR, or compare with an address
+ * derived from the end, and the verifier refuses both. */
+#define opaque(x) __asm__ volatile("" : "+r"(x))
+
+/* The longest transport part whose checksum is looked at, in words of four bytes. */
+#define MAX_WORDS 1024
+
+/* Whether the checksums of a packet are right; 2 when it is too long to tell. Its transport part has `length` bytes. */
+GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
+{
+	const u8 *at = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end, *next;
+	u32 header = 0;
+	u64 sum = 0;
+
+	if (length > MAX_WORDS * 4)
+		return 2;
+	at += ETH;
+	if (v6) {
+		if (at + IP6 > end)
+			return 0;
+		for (int i = 8; i < IP6; i += 4)
+			sum += *(const u32 *)(at + i);
+		at += IP6;
+	} else {
+		if (at + IP4 > end)
+			return 0;
+		for (int i = 0; i < IP4; i += 2)
+			header += *(const u16 *)(at + i);
+		if (fold(header))
+			return 0;
+		sum = (u64)*(const u32 *)(at + 12) + *(const u32 *)(at + 16);
+		at += IP4;
+		/* RFC 768: no checksum was made. */
+		if (protocol == PROTO_UDP && at + 8 <= end && *(const u16 *)(at + 6) == 0)
+			return 1;
+	}
+	sum = protocol == PROTO_ICMP ? 0 : sum + net16(protocol) + net16(length);
+	for (u32 i = 0; i < MAX_WORDS; i++) {
+		if (length < 4)
+			break;
+		next = at + 4;
+		opaque(next);
+		if (next > end)
+			return 0;
+		sum += *(const u32 *)at;
+		at = next;
+		length -= 4;
+	}
+	if (length & 2) {
+		next = at + 2;
+		opaque(next);
+		if (next > end)
+			return 0;
+		sum += *(const u16 *)at;
+		at = next;
+	}
+	if (length & 1) {
+		next = at + 1;
+		opaque(next);
+		if (next > end)
+			return 0;
+		sum += net16((u16)*at << 8);
+	}
+	return fold(sum) == 0;
 }
 
 INLINE u16 load16(const u8 *at)
@@ -215,7 +289,7 @@ INLINE int transmit(struct xdp_md *ctx, struct answer *answer)
 		return count(NO_ROOM, XDP_PASS);
 	if (length < ETH || bpf_xdp_store_bytes(ctx, 0, answer->bytes, length))
 		return count(NO_ROOM, XDP_DROP);
-	return count(ANSWERED, XDP_TX);
+	return back(ctx);
 }
 
 /* A TCP segment without data; `options` bytes of options lie in the answer already. */
@@ -289,10 +363,6 @@ static long read_option(u64 turn, struct offer *offer)
 	offer->at += size;
 	return 0;
 }
-
-/* Hides from the compiler what it knows of a number: it would turn `pointer + number` into an OR, which the verifier
- * refuses. */
-#define opaque(x) __asm__ volatile("" : "+r"(x))
 
 /* Writes the options of a SYN-ACK, in the order of src/responder.rs; every group has four bytes or twelve. */
 INLINE u32 write_options(u8 *out, const struct offer *offer, u8 v6, u32 isn)
@@ -418,7 +488,7 @@ INLINE int reflect(struct xdp_md *ctx, const u8 *data, const struct frame *frame
 		return count(NO_ROOM, XDP_PASS);
 	if (length > 127 || bpf_xdp_store_bytes(ctx, 0, answer->bytes, length & 127))
 		return count(NO_ROOM, XDP_DROP);
-	return count(ANSWERED, XDP_TX);
+	return back(ctx);
 }
 
 INLINE int answer_udp(struct xdp_md *ctx, const struct config *conf, const u8 *data, const u8 *end,
@@ -477,6 +547,13 @@ int responder(struct xdp_md *ctx)
 	conf = bpf_map_lookup_elem(&config, &key);
 	if (!conf || !parse(data, end, &frame) || !in_range(conf, &frame))
 		return XDP_PASS;
+	/* Nobody answers what came broken. What is too long to tell is looked at in user space. */
+	switch (intact(ctx, frame.v6, frame.protocol, frame.payload)) {
+	case 0:
+		return count(SILENT, XDP_DROP);
+	case 2:
+		return count(PASSED, XDP_PASS);
+	}
 	/* The verifier must see that header lengths are constants. */
 	if (frame.v6) {
 		frame.header = IP6;

@@ -94,13 +94,13 @@ impl XdpResponder {
     /// [`LinkError::Load`] when the kernel refuses.
     pub fn rehearse(&mut self, frame: &[u8]) -> Result<Rehearsed, LinkError> {
         const XDP_PASS: u32 = 2;
-        const XDP_TX: u32 = 3;
+        const XDP_REDIRECT: u32 = 4;
         let mut out = [0; 2048];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = self.program()?.test_run(options).map_err(|error| load_error(&error))?;
         let length = result.data_size_out as usize;
         Ok(match result.return_value {
-            XDP_TX => Rehearsed::Answered(out.get(..length).unwrap_or_default().to_vec()),
+            XDP_REDIRECT => Rehearsed::Answered(out.get(..length).unwrap_or_default().to_vec()),
             XDP_PASS => Rehearsed::Passed,
             _ => Rehearsed::Silent,
         })
