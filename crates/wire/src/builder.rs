@@ -1,6 +1,7 @@
 //! Frames for probes: a template, and per target a handful of patched fields with their share of the checksums.
 
 use std::net::IpAddr;
+use std::ops::Range;
 
 use crate::checksum;
 use crate::cookie::{Cookie, Key};
@@ -64,7 +65,8 @@ impl FrameBuilder {
     /// Prepares a probe's template for one of our addresses.
     ///
     /// # Errors
-    /// [`ProbeError::Template`] when a patch lies outside the template.
+    /// [`ProbeError::Template`] when the template is not as long as its header, a patch lies outside it, or two writers
+    /// would claim the same bytes: then no checksum computed from parts could be right.
     pub fn new(probe: &Probe, from: &Endpoint, key: &Key) -> Result<Self, ProbeError> {
         let v6 = from.address.is_ipv6();
         let mut payload = probe.template().to_vec();
@@ -77,12 +79,13 @@ impl FrameBuilder {
         if payload.len() < least || payload.len() > 1500 - if v6 { 40 } else { 20 } {
             return Err(ProbeError::Template("it is shorter than its header or longer than a frame"));
         }
+        check_patches(probe, payload.len())?;
         for patch in probe.patches() {
-            let end = usize::from(patch.offset) + usize::from(patch.width);
-            if !matches!(patch.width, 2 | 4 | 8) || patch.offset % 2 != 0 || end > payload.len() {
-                return Err(ProbeError::Template("a patch is not of 2, 4 or 8 bytes at an even offset inside it"));
-            }
-            payload[usize::from(patch.offset)..end].fill(0);
+            payload[patch_bytes(patch)].fill(0);
+        }
+        if probe.protocol() != Protocol::Icmp {
+            // The ports of every frame are added to its sum, so the template's must not be in it.
+            payload[..4].fill(0);
         }
         match probe.protocol() {
             Protocol::Icmp => payload[0] = if v6 { 128 } else { 8 },
@@ -94,7 +97,8 @@ impl FrameBuilder {
                 if v6 && payload.get(LINUX_MSS_OFFSET - 2..LINUX_MSS_OFFSET) == Some(&[2, 4]) {
                     // The same link MTU leaves 20 bytes less behind an IPv6 header.
                     let mss = u16::from_be_bytes([payload[LINUX_MSS_OFFSET], payload[LINUX_MSS_OFFSET + 1]]);
-                    payload[LINUX_MSS_OFFSET..LINUX_MSS_OFFSET + 2].copy_from_slice(&(mss - 20).to_be_bytes());
+                    payload[LINUX_MSS_OFFSET..LINUX_MSS_OFFSET + 2]
+                        .copy_from_slice(&mss.saturating_sub(20).to_be_bytes());
                 }
             }
         }
@@ -277,6 +281,37 @@ impl FrameBuilder {
             }
         }
     }
+}
+
+fn patch_bytes(patch: &Patch) -> Range<usize> {
+    let start = usize::from(patch.offset);
+    start..start + usize::from(patch.width)
+}
+
+/// Whether each patch has bytes of its own inside a transport header and payload of `length` bytes.
+fn check_patches(probe: &Probe, length: usize) -> Result<(), ProbeError> {
+    // What the builder writes itself: ports (with UDP's length), or type and code; and the checksum.
+    let mut taken = Vec::from(match probe.protocol() {
+        Protocol::Tcp => [0..4, 16..18],
+        Protocol::Udp => [0..6, 6..8],
+        Protocol::Icmp => [0..2, 2..4],
+    });
+    for patch in probe.patches() {
+        let bytes = patch_bytes(patch);
+        if !matches!(patch.width, 2 | 4 | 8) || patch.offset % 2 != 0 || bytes.end > length {
+            return Err(ProbeError::Template("a patch is not of 2, 4 or 8 bytes at an even offset inside it"));
+        }
+        if matches!(patch.source, PatchSource::Cookie(64..)) {
+            return Err(ProbeError::Template("a patch shifts the cookie by 64 bits or more"));
+        }
+        if taken.iter().any(|other| bytes.start < other.end && other.start < bytes.end) {
+            return Err(ProbeError::Template(
+                "a patch overlaps another, or the ports, length, type or checksum that are always filled in",
+            ));
+        }
+        taken.push(bytes);
+    }
+    Ok(())
 }
 
 fn protocol_number(protocol: Protocol, v6: bool) -> u8 {

@@ -126,6 +126,74 @@ proptest! {
     }
 }
 
+/// A SYN's probe, stored, edited and read back: how probes that are not ours arrive.
+fn edited(edit: impl FnOnce(&mut serde_json::Value)) -> Result<FrameBuilder, String> {
+    let ours = Probe::resolve("tcp_synscan", &BTreeMap::new()).unwrap();
+    let mut stored = serde_json::to_value(&ours).unwrap();
+    edit(&mut stored);
+    let probe: Probe = serde_json::from_value(stored).unwrap();
+    let address = "fd00:18::10".parse().unwrap();
+    let from = Endpoint { mac: OURS, address, ports: PortRange::DEFAULT, ttl: 77, vlan: None };
+    FrameBuilder::new(&probe, &from, &Key::new([9; 16])).map_err(|error| error.to_string())
+}
+
+#[test]
+fn patches_that_would_spoil_the_checksum_are_refused() {
+    let with = |offset: u16, width: u8, source: serde_json::Value| {
+        edited(|probe| {
+            let patch = serde_json::json!({"offset": offset, "width": width, "source": source});
+            probe["patches"].as_array_mut().unwrap().push(patch);
+        })
+    };
+    for (offset, width, source, reason) in [
+        (0, 2, "source_port", "overlaps"),
+        (2, 2, "target_port", "overlaps"),
+        (16, 2, "target_port", "overlaps"),
+        (14, 4, "microseconds", "overlaps"),
+        (6, 2, "probe_number", "overlaps"),
+        (15, 2, "probe_number", "even offset"),
+        (14, 3, "probe_number", "even offset"),
+        (40, 2, "probe_number", "even offset"),
+    ] {
+        let error = with(offset, width, source.into()).expect_err("two writers, or none that can be");
+        assert!(error.contains(reason), "{source} at {offset}: {error}");
+    }
+    assert!(with(14, 2, serde_json::json!({"cookie": 64})).unwrap_err().contains("64 bits"));
+    assert!(with(14, 2, serde_json::json!({"cookie": 48})).is_ok());
+}
+
+#[test]
+fn what_a_template_says_where_the_builder_writes_does_not_matter() {
+    let builder = edited(|probe| {
+        for at in [0, 1, 2, 3, 4, 7, 16, 17, 28] {
+            probe["template"][at] = 0xa5.into();
+        }
+        // An MSS below what IPv6 takes off.
+        probe["template"][22] = 0.into();
+        probe["template"][23] = 5.into();
+    })
+    .unwrap();
+    let mut slot = [0; 128];
+    let length = builder.build(&mut slot, HOP, 1, 80, 0, 1);
+    let packet = Packet::parse(&Ethernet::parse(&slot[..length]).unwrap()).unwrap();
+    assert!(packet.payload_intact());
+    assert_eq!(Tcp::parse(packet.payload).unwrap().options().mss, Some(0));
+}
+
+#[test]
+fn a_udp_checksum_of_zero_is_sent_as_all_ones() {
+    let builder = builder("udp", &[("text", "odd")], "198.18.0.10", PortRange::DEFAULT, None);
+    let mut slot = [0; 64];
+    let mut all_ones = 0;
+    for target in 0..1_000_000 {
+        builder.build(&mut slot, HOP, target, 53, 0, 1);
+        let checksum = [slot[40], slot[41]];
+        assert_ne!(checksum, [0, 0], "to {target}: that would say there is none (RFC 768)");
+        all_ones += usize::from(checksum == [0xff, 0xff]);
+    }
+    assert!(all_ones > 0, "the case did not come up");
+}
+
 /// Reads a frame with every parser there is; the sum keeps the compiler from leaving any out.
 fn read_everything(frame: &[u8]) -> usize {
     let Some(ethernet) = Ethernet::parse(frame) else { return 0 };

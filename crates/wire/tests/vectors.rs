@@ -1,5 +1,8 @@
 //! The published vectors of the cookie, which the filter's twin in C reads too.
 
+use std::hash::Hasher;
+use std::net::IpAddr;
+
 use irl_wire::Key;
 use serde::{Deserialize, Serialize};
 
@@ -51,4 +54,24 @@ fn the_cookie_is_what_was_published() {
     }
     let published: Vec<Vector> = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     assert_eq!(ours, published);
+}
+
+/// By an implementation that is not ours, from the file and docs/cookie.md alone.
+#[test]
+fn what_was_published_is_siphash_1_3() {
+    let text = include_str!("../vectors/cookie-v1.json");
+    let published: Vec<Vector> = serde_json::from_str(text).unwrap();
+    assert_eq!(published.len(), 30);
+    for vector in published {
+        let secret = u128::from_str_radix(&vector.secret, 16).unwrap().to_be_bytes();
+        let mut hasher = siphasher::sip::SipHasher13::new_with_key(&secret);
+        for address in [&vector.ours, &vector.target] {
+            match address.parse().unwrap() {
+                IpAddr::V4(v4) => hasher.write(&v4.octets()),
+                IpAddr::V6(v6) => hasher.write(&v6.octets()),
+            }
+        }
+        hasher.write(&vector.port.to_be_bytes());
+        assert_eq!(format!("{:016x}", hasher.finish()), vector.cookie, "{vector:?}");
+    }
 }
