@@ -279,13 +279,6 @@ INLINE void envelope(struct answer *answer, const u8 *data, const struct frame *
 	answer->length = ETH + frame->header + length;
 }
 
-/* Sends the frame out where it came from. Not XDP_TX: on a veth pair that wakes the other end only when an XDP program
- * is attached there too, and so neither a relay nor an ordinary program would get its answer. */
-INLINE int back(struct xdp_md *ctx)
-{
-	return count(ANSWERED, bpf_redirect(ctx->ingress_ifindex, 0));
-}
-
 /* Puts the answer in the frame's place and sends it back. */
 INLINE int transmit(struct xdp_md *ctx, struct answer *answer)
 {
