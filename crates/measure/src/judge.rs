@@ -6,6 +6,7 @@ use std::sync::Arc;
 use irl_link::record::{Kind, Record, flags, options};
 use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Family, Target};
+use irl_wire::packet::{Ethernet, Packet, Udp};
 use irl_wire::{Cookie, FrameBuilder, Mac, PortRange};
 
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
@@ -15,6 +16,8 @@ use crate::worker::Shared;
 
 /// RSTs that wait for room in the device's queue; no more are owed.
 const RESETS: usize = 65_536;
+/// UDP's protocol number.
+const UDP: u8 = 17;
 
 /// A RST that we owe.
 pub(crate) struct Reset {
@@ -53,7 +56,7 @@ impl Judge {
         if record.flags & flags::COOKIE == 0 {
             return WorkerCounters::add(&counters.not_ours, 1);
         }
-        let Some((mut row, builder)) = self.row(record) else {
+        let Some((mut row, builder, data)) = self.row(record) else {
             return WorkerCounters::add(&counters.invalid, 1);
         };
         let target = Target { address: row.saddr, port: row.sport };
@@ -82,7 +85,7 @@ impl Judge {
         let selected = self.selection == RowSelection::All || (success && !row.repeat);
         if selected && shared.results.take() {
             WorkerCounters::add(&counters.rows, 1);
-            self.rows.push(row);
+            self.rows.push(row, data);
         } else if row.repeat {
             WorkerCounters::add(&counters.repeats, 1);
         } else {
@@ -102,7 +105,7 @@ impl Judge {
     }
 
     /// Reads a record of one of our kinds; `None` when it contradicts itself or the plan.
-    fn row(&self, record: Record<'_>) -> Option<(Row, usize)> {
+    fn row<'a>(&self, record: Record<'a>) -> Option<(Row, usize, Option<&'a [u8]>)> {
         let body = record.body;
         let mut row = Row { timestamp: self.utc_minus_mono.wrapping_add(record.time_ns as i64), ..Row::default() };
         match (record.kind, self.family) {
@@ -117,10 +120,12 @@ impl Judge {
                 self.tcp(&mut row, body.get(32..)?, record.time_ns)
             }
             (Kind::Icmp, _) => self.icmp(&mut row, body, record.time_ns),
-            (Kind::Udp, _) => self.udp(&mut row, body),
+            // Compact although payloads may be wanted: it has none.
+            (Kind::Udp, _) => return self.udp(&mut row, body).map(|builder| (row, builder, Some(&[][..]))),
+            (Kind::Frame, _) => return self.datagram(row, body),
             _ => None,
         }
-        .map(|builder| (row, builder))
+        .map(|builder| (row, builder, None))
     }
 
     /// The part of a TCP record that both families share.
@@ -202,6 +207,22 @@ impl Judge {
         let (builder, cookie) = self.builder(row)?;
         row.probe_num = self.probe(cookie, row.dport)?;
         Some(builder)
+    }
+
+    /// A whole frame: what the filter hands over where the payload of UDP answers is wanted.
+    fn datagram<'a>(&self, mut row: Row, frame: &'a [u8]) -> Option<(Row, usize, Option<&'a [u8]>)> {
+        let packet = Packet::parse(&Ethernet::parse(frame)?)?;
+        let datagram = Udp::parse(packet.payload)?;
+        if packet.protocol != UDP || packet.v6 != (self.family == Family::V6) {
+            return None;
+        }
+        row.class = Class::Udp;
+        (row.saddr, row.daddr) = (packet.source, packet.destination);
+        (row.sport, row.dport) = (datagram.source_port, datagram.destination_port);
+        (row.ttl, row.ipid) = (packet.ttl, packet.id);
+        let (builder, cookie) = self.builder(&row)?;
+        row.probe_num = self.probe(cookie, row.dport)?;
+        Some((row, builder, Some(datagram.payload)))
     }
 
     /// The builder of the address that was answered, and the cookie it gave the target.

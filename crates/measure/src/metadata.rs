@@ -4,7 +4,6 @@ use serde_json::{Value, json};
 
 use crate::map::MapMode;
 use crate::scan::{RowSelection, Scan};
-use crate::status::Second;
 
 /// What the scan itself does not know.
 #[derive(Clone, Debug, Default)]
@@ -26,7 +25,7 @@ pub struct About {
 }
 
 /// The document of a run, at any time of it.
-pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
+pub fn document(scan: &Scan, about: &About) -> Value {
     let config = scan.config();
     let plan = &config.plan;
     let stats = scan.stats();
@@ -81,20 +80,27 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
         "total_shards": config.compiled.shards(),
         "senders": config.workers,
         "rate": stats.rate,
-        "probes": plan.probes,
+        "packet_streams": plan.probes,
         "probe_ttl": plan.ttl,
         "target_ports": plan.ports.to_string(),
-        "source_ip_addresses": config.sources,
+        "source_ips": config.sources,
+        "source_mac": config.sources.first().and_then(|ours| scan.network().endpoint(*ours).ok()).map(|at| at.mac.to_string()),
+        "gateway_mac": scan.network().next_hop().constant().map(|mac| mac.to_string()),
         "source_port_first": plan.source_ports.first,
         "source_port_last": plan.source_ports.last,
         "cooldown_secs": config.cooldown.as_secs_f64(),
         "max_targets": plan.max_targets,
         "max_runtime": config.max_runtime.map(|time| time.as_secs_f64()),
         "max_results": config.max_results,
+        "min_hitrate": config.min_hitrate,
+        "max_sendto_failures": config.max_sendto_failures,
+        "filter_duplicates": config.rows == RowSelection::Success,
+        "filter_unsuccessful": config.rows == RowSelection::Success,
         "rows_selected": match config.rows { RowSelection::All => "all", RowSelection::Success => "success" },
         "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
         "schema_version": crate::schema::VERSION,
     });
+    let passed = stats.rows + stats.repeats + stats.unselected;
     let outcome = json!({
         "dedup_method": map,
         "blocklist_total_allowed": count(counts.kept),
@@ -102,21 +108,28 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
         "start_time": rfc3339(times.start),
         "send_start_time": rfc3339(times.first_frame),
         "send_end_time": rfc3339(times.last_frame),
+        "recv_start_time": rfc3339(times.start),
         "recv_end_time": rfc3339(times.end),
         "elapsed_s": stats.elapsed_s,
         "send_s": sent_over_s.max(0.0),
         "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
         "targets_scanned": stats.targets,
-        "packets_sent": stats.frames_sent(),
+        "packets_sent": stats.probes_sent,
+        "first_scanned": config.compiled.target(0).map(|(_, target)| plan.family.address(target.address)),
+        "first_frame": scan.first_frame().map(|frame| hex(&frame)),
+        "ended_by": scan.ended_by(),
         "sent": stats.probes_sent,
         "found": stats.found,
-        "hit_rate": stats.hit_rate(),
+        "hitrate": stats.hit_rate(),
         "success_total": stats.successes,
         "success_unique": stats.found,
-        "validation_passed": stats.received - stats.not_ours - stats.invalid - stats.neighbours - stats.fragments,
+        "validation_passed": passed,
         "validation_failed": stats.not_ours + stats.invalid,
         "success_cooldown_total": stats.cooldown_successes,
-        "sendto_failures": stats.probes_refused_by_device,
+        "success_cooldown_unique": stats.cooldown_found,
+        "failure_total": passed - stats.successes,
+        "send_to_failures": stats.sendto_failures,
+        "ip_fragments": stats.fragments,
         "pcap_recv": stats.received,
         "pcap_drop": stats.overruns,
         "stats": stats,
@@ -124,11 +137,11 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
         "filter": filter,
         "device": device,
         "network": scan.network().extra_counters(),
-        "per_second": seconds,
+        "per_second": scan.seconds(),
         "interrupted": about.interrupted,
         "error": about.error,
         "notes": about.notes,
-        "user_metadata": about.user_metadata,
+        "user-metadata": about.user_metadata,
         "clock": clock_state(),
     });
     let parts = [how, what, outcome].into_iter().filter_map(|part| match part {
@@ -141,6 +154,10 @@ pub fn document(scan: &Scan, about: &About, seconds: &[Second]) -> Value {
 /// A count that may exceed what JSON readers take for an integer, then as text.
 fn count(value: u128) -> Value {
     u64::try_from(value).map_or_else(|_| Value::from(value.to_string()), Value::from)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn rfc3339(ns: i64) -> Option<String> {

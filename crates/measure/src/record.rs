@@ -49,13 +49,7 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
     loop {
         match scan.next_batch(POLL) {
             Ok(Next::Batch(batch)) => {
-                for slot in &mut sinks {
-                    let Some(sink) = slot else { continue };
-                    if let Err(failed) = sink.write(&batch) {
-                        *slot = None;
-                        error.get_or_insert(failed);
-                    }
-                }
+                each(&mut sinks, &mut error, |sink| sink.write(&batch));
             }
             Ok(Next::Nothing) => {}
             Ok(Next::End) => break,
@@ -73,6 +67,7 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
         }
         if Instant::now() >= due {
             due += SECOND;
+            each(&mut sinks, &mut error, |sink| sink.tick());
             look(scan, &mut status, watch);
         }
     }
@@ -84,7 +79,7 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
         error: error.as_ref().map(ToString::to_string).or_else(|| about.error.clone()),
         ..about.clone()
     };
-    let metadata = metadata::document(scan, &about, status.seconds());
+    let metadata = metadata::document(scan, &about);
     let text = metadata.to_string();
     for sink in sinks.into_iter().flatten() {
         if let Err(failed) = sink.finish(&text) {
@@ -95,7 +90,21 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
     Outcome { metadata, error, interrupted, lost }
 }
 
+/// Does something with each output; the first error is kept, and an output that failed is let go of.
+fn each(
+    sinks: &mut [Option<Box<dyn Sink>>],
+    error: &mut Option<MeasureError>,
+    act: impl Fn(&mut dyn Sink) -> Result<(), MeasureError>,
+) {
+    for slot in sinks {
+        if let Some(Err(failed)) = slot.as_mut().map(|sink| act(sink.as_mut())) {
+            *slot = None;
+            error.get_or_insert(failed);
+        }
+    }
+}
+
 fn look(scan: &Scan, status: &mut Status, watch: &mut dyn Watch) {
-    let (line, row) = status.look(&scan.stats(), scan.watermark(), scan.config().workers);
+    let (line, row) = status.look(&scan.stats(), scan.config().workers);
     watch.second(&line, &row);
 }

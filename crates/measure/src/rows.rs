@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use arrow_array::builder::FixedSizeBinaryBuilder;
 use arrow_array::{
-    ArrayRef, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt8Array, UInt16Array,
-    UInt32Array,
+    ArrayRef, BinaryArray, BooleanArray, Int64Array, RecordBatch, StringArray, TimestampNanosecondArray, UInt8Array,
+    UInt16Array, UInt32Array,
 };
 use arrow_schema::SchemaRef;
 use irl_link::record::options;
@@ -99,12 +99,16 @@ pub struct Row {
     pub tcp: Option<TcpOptions>,
     /// Type and code, of ICMP answers.
     pub icmp: Option<(u8, u8)>,
+    /// Where [`RowBuilder`] keeps the payload of a UDP answer.
+    pub(crate) data: Option<(usize, usize)>,
 }
 
 /// Collects rows and turns them into batches.
 #[derive(Debug)]
 pub struct RowBuilder {
     rows: Vec<Row>,
+    /// Payloads, one behind the other.
+    data: Vec<u8>,
     family: Family,
     columns: Vec<Column>,
     schema: SchemaRef,
@@ -112,16 +116,19 @@ pub struct RowBuilder {
 
 impl RowBuilder {
     /// A batch is handed over when it has so many rows.
-    pub const FULL: usize = 65_536;
+    const FULL: usize = 65_536;
+    /// Or so many bytes of payloads.
+    const FULL_DATA: usize = 16 << 20;
 
     /// For these columns.
     pub fn new(family: Family, columns: &[Column]) -> Self {
-        Self { rows: Vec::new(), family, columns: columns.to_vec(), schema: schema::scan(family, columns) }
-    }
-
-    /// Rows collected.
-    pub fn len(&self) -> usize {
-        self.rows.len()
+        Self {
+            rows: Vec::new(),
+            data: Vec::new(),
+            family,
+            columns: columns.to_vec(),
+            schema: schema::scan(family, columns),
+        }
     }
 
     /// Whether there are none.
@@ -129,22 +136,32 @@ impl RowBuilder {
         self.rows.is_empty()
     }
 
-    /// Collects a row.
+    /// Whether a batch is due.
+    pub fn is_full(&self) -> bool {
+        self.rows.len() >= Self::FULL || self.data.len() >= Self::FULL_DATA
+    }
+
+    /// Collects a row, and the payload if it has one.
     #[inline]
-    pub fn push(&mut self, row: Row) {
+    pub fn push(&mut self, mut row: Row, data: Option<&[u8]>) {
+        if let Some(data) = data {
+            row.data = Some((self.data.len(), self.data.len() + data.len()));
+            self.data.extend_from_slice(data);
+        }
         self.rows.push(row);
     }
 
     /// What was collected, as a batch; the builder is empty afterwards and keeps its memory.
     pub fn take(&mut self) -> RecordBatch {
-        let arrays = self.columns.iter().map(|column| array(*column, self.family, &self.rows)).collect();
+        let arrays = self.columns.iter().map(|column| array(*column, self.family, &self.rows, &self.data)).collect();
         self.rows.clear();
+        self.data.clear();
         RecordBatch::try_new(Arc::clone(&self.schema), arrays)
             .expect("every array has the schema's type and one value a row")
     }
 }
 
-fn array(column: Column, family: Family, rows: &[Row]) -> ArrayRef {
+fn array(column: Column, family: Family, rows: &[Row], data: &[u8]) -> ArrayRef {
     let addresses = |of: fn(&Row) -> u128| -> ArrayRef {
         match family {
             Family::V4 => Arc::new(UInt32Array::from_iter_values(rows.iter().map(|row| of(row) as u32))),
@@ -201,6 +218,9 @@ fn array(column: Column, family: Family, rows: &[Row]) -> ArrayRef {
         Column::IcmpType => Arc::new(rows.iter().map(|row| row.icmp.map(|(kind, _)| kind)).collect::<UInt8Array>()),
         Column::IcmpCode => Arc::new(rows.iter().map(|row| row.icmp.map(|(_, code)| code)).collect::<UInt8Array>()),
         Column::IcmpUnreachStr => Arc::new(rows.iter().map(|row| unreachable(family, row)).collect::<StringArray>()),
+        Column::Data => {
+            Arc::new(rows.iter().map(|row| row.data.map(|(start, end)| &data[start..end])).collect::<BinaryArray>())
+        }
     }
 }
 

@@ -9,10 +9,10 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
-use irl_link::filter::FilterCounters;
+use irl_link::filter::{FilterCounters, Frames};
 use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock};
 use irl_targets::{CompiledPlan, Family, Plan, registry};
-use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe};
+use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
 
 pub use crate::bounds::EndedBy;
 use crate::bounds::Results;
@@ -20,6 +20,7 @@ use crate::error::MeasureError;
 use crate::map::AnsweredMap;
 use crate::schema::{self, Column};
 use crate::stats::{Stats, WorkerCounters};
+use crate::status::Second;
 use crate::worker::{Loop, Shared};
 
 /// How fast to send.
@@ -144,6 +145,10 @@ impl Scan {
         let request = WorkerRequest {
             count,
             probes: config.plan.probes,
+            frames: match probe.protocol() {
+                Protocol::Udp if config.columns.contains(&Column::Data) => Frames::Payload,
+                _ => Frames::Never,
+            },
             frame_len: builders.iter().map(FrameBuilder::frame_len).max().unwrap_or(128),
             ..WorkerRequest::new(Arc::clone(&config.policy), key, ports, probe.protocol())
         };
@@ -172,6 +177,7 @@ impl Scan {
             ),
             counters: workers.iter().map(|_| WorkerCounters::default()).collect(),
             overruns: workers.iter().map(|_| AtomicU64::new(0)).collect(),
+            seconds: Mutex::default(),
             error: Mutex::new(None),
             first_frame: Mutex::new(None),
             started_ns,
@@ -304,17 +310,19 @@ impl Scan {
 
     /// The counters so far.
     pub fn stats(&self) -> Stats {
-        let mut stats = Stats::gather(&self.shared.counters);
-        stats.overruns = self.shared.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
-        let end = match self.shared.ended_ns.load(Ordering::Acquire) {
-            0 => clock::now_ns(),
-            end => end,
-        };
-        stats.elapsed_s = end.saturating_sub(self.shared.started_ns) as f64 / 1e9;
-        stats.rate = f64::from_bits(self.shared.rate.load(Ordering::Acquire));
+        let mut stats = self.shared.stats();
         stats.probes_planned = self.config.compiled.len().saturating_mul(u64::from(self.config.plan.probes));
-        stats.sending = self.shared.sending.load(Ordering::Acquire) > 0;
         stats
+    }
+
+    /// Where the run was after each second, and at its end.
+    pub fn seconds(&self) -> Vec<Second> {
+        let mut seconds = self.shared.seconds.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for second in &mut seconds {
+            // Workers take whole blocks, so that the last one may reach beyond the end.
+            second.watermark = second.watermark.min(self.config.compiled.len());
+        }
+        seconds
     }
 
     /// Positions of this shard handed to workers so far: the watermark.

@@ -38,11 +38,12 @@ pub enum Column {
     IcmpType,
     IcmpCode,
     IcmpUnreachStr,
+    Data,
 }
 
 impl Column {
     /// Every column, default ones first.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::Saddr,
         Self::Daddr,
         Self::Sport,
@@ -67,6 +68,7 @@ impl Column {
         Self::IcmpType,
         Self::IcmpCode,
         Self::IcmpUnreachStr,
+        Self::Data,
     ];
 
     /// The columns that are there unless others are asked for.
@@ -101,6 +103,7 @@ impl Column {
             Self::IcmpType => "icmp_type",
             Self::IcmpCode => "icmp_code",
             Self::IcmpUnreachStr => "icmp_unreach_str",
+            Self::Data => "data",
         }
     }
 
@@ -131,6 +134,7 @@ impl Column {
             Self::IcmpType => "ICMP type of an ICMP answer",
             Self::IcmpCode => "ICMP code of an ICMP answer",
             Self::IcmpUnreachStr => "ZMap's word for an ICMP unreachable code",
+            Self::Data => "the payload of a UDP answer",
         }
     }
 
@@ -164,6 +168,7 @@ impl Column {
             Self::TcpoptSackPerm => (DataType::Boolean, true),
             Self::TcpoptTsVal | Self::TcpoptTsEcr => (DataType::UInt32, true),
             Self::IcmpUnreachStr => (DataType::Utf8, true),
+            Self::Data => (DataType::Binary, true),
         };
         Field::new(self.name(), data_type, nullable)
     }
@@ -198,7 +203,7 @@ mod tests {
              ttl UInt8, ipid UInt16, classification Utf8, success Boolean, repeat Boolean, probe_num UInt16, \
              timestamp Timestamp(ns, \"UTC\"), rtt Int64?, cooldown Boolean, tcpopt_mss UInt16?, tcpopt_wscale UInt8?, \
              tcpopt_sack_perm Boolean?, tcpopt_ts_val UInt32?, tcpopt_ts_ecr UInt32?, icmp_type UInt8?, \
-             icmp_code UInt8?, icmp_unreach_str Utf8?"
+             icmp_code UInt8?, icmp_unreach_str Utf8?, data Binary?"
         );
         assert!(text(Family::V6).starts_with("saddr FixedSizeBinary(16), daddr FixedSizeBinary(16), sport UInt16"));
     }

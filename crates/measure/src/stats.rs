@@ -215,3 +215,53 @@ impl Stats {
         wrong
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn balanced() -> Stats {
+        Stats {
+            probes_built: 10,
+            probes_sent: 7,
+            probes_refused_by_policy: 2,
+            probes_refused_by_device: 1,
+            resets_built: 3,
+            resets_sent: 3,
+            received: 9,
+            rows: 3,
+            repeats: 2,
+            unselected: 1,
+            not_ours: 1,
+            invalid: 1,
+            neighbours: 1,
+            ..Stats::default()
+        }
+    }
+
+    #[test]
+    fn a_run_that_balances_has_no_imbalance() {
+        let device = |tx_packets| DeviceCounters { tx_packets, ..DeviceCounters::default() };
+        assert_eq!(balanced().imbalances(None), Vec::<String>::new());
+        assert_eq!(balanced().imbalances(Some((device(100), device(110)))), Vec::<String>::new());
+        let wrong = balanced().imbalances(Some((device(100), device(111))));
+        assert_eq!(wrong, ["frames sent = the device's count: 10 is not 11"]);
+    }
+
+    #[test]
+    fn each_equation_that_fails_is_named() {
+        type Change = fn(&mut Stats);
+        let changes: [(Change, &str); 4] = [
+            (|stats| stats.probes_sent -= 1, "probes built"),
+            (|stats| stats.resets_built += 1, "resets built"),
+            (|stats| stats.neighbour_sent += 1, "neighbour frames built"),
+            (|stats| stats.rows += 1, "received"),
+        ];
+        for (change, name) in changes {
+            let mut stats = balanced();
+            change(&mut stats);
+            let wrong = stats.imbalances(None);
+            assert!(wrong.len() == 1 && wrong[0].starts_with(name), "{wrong:?}");
+        }
+    }
+}

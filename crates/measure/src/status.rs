@@ -28,10 +28,22 @@ pub struct Second {
     pub lost: u64,
 }
 
+impl Second {
+    pub(crate) fn new(stats: &Stats, watermark: u64) -> Self {
+        Self {
+            elapsed_s: stats.elapsed_s,
+            watermark,
+            sent: stats.probes_sent,
+            received: stats.received,
+            found: stats.found,
+            lost: stats.overruns,
+        }
+    }
+}
+
 /// Follows a run second by second.
 #[derive(Clone, Debug, Default)]
 pub struct Status {
-    seconds: Vec<Second>,
     last: Stats,
 }
 
@@ -41,22 +53,9 @@ impl Status {
         Self::default()
     }
 
-    /// All seconds so far.
-    pub fn seconds(&self) -> &[Second] {
-        &self.seconds
-    }
-
     /// Takes a look, about once a second; returns the line for people and the line for programs.
-    pub fn look(&mut self, stats: &Stats, watermark: u64, workers: u16) -> (String, String) {
+    pub fn look(&mut self, stats: &Stats, workers: u16) -> (String, String) {
         let last = std::mem::replace(&mut self.last, stats.clone());
-        self.seconds.push(Second {
-            elapsed_s: stats.elapsed_s,
-            watermark,
-            sent: stats.probes_sent,
-            received: stats.received,
-            found: stats.found,
-            lost: stats.overruns,
-        });
         let step = (stats.elapsed_s - last.elapsed_s).max(1e-9);
         let per_second = |now: u64, before: u64| (now - before) as f64 / step;
         let average = |count: u64| count as f64 / stats.elapsed_s.max(1e-9);
@@ -159,7 +158,7 @@ mod tests {
             sending: true,
             ..Stats::default()
         };
-        let (line, row) = status.look(&stats, 500, 1);
+        let (line, row) = status.look(&stats, 1);
         assert_eq!(row.split(',').count(), CSV_HEADER.split(',').count());
         assert!(line.starts_with("0:01 50% (0:01 left); send: 500 500 p/s (500 p/s avg)"), "{line}");
         assert!(line.ends_with("hitrate: 1.00%"), "{line}");

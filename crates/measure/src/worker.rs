@@ -24,7 +24,8 @@ use crate::pacer::Pacer;
 use crate::rows::RowBuilder;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
-use crate::stats::WorkerCounters;
+use crate::stats::{Stats, WorkerCounters};
+use crate::status::Second;
 use crate::supply::Supply;
 
 /// The longest sleep.
@@ -35,6 +36,7 @@ const BURST: u64 = 256;
 const RECORDS: usize = 1024;
 /// Neighbour work is done so often.
 const TICK_NS: u64 = 10_000_000;
+const SECOND_NS: u64 = 1_000_000_000;
 /// Rows are handed over at least so often.
 const FLUSH_NS: u64 = 100_000_000;
 /// Batches that wait for a slow reader before answers stay in the ring; the senders pause from the first one on.
@@ -62,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) rate: AtomicU64,
     pub(crate) counters: Vec<WorkerCounters>,
     pub(crate) overruns: Vec<AtomicU64>,
+    pub(crate) seconds: Mutex<Vec<Second>>,
     pub(crate) error: Mutex<Option<MeasureError>>,
     /// The first probe of all, as it was built.
     pub(crate) first_frame: Mutex<Option<Vec<u8>>>,
@@ -76,6 +79,26 @@ impl Shared {
     /// Remembers why no more probes are sent, unless there was a reason before.
     pub(crate) fn end(&self, by: EndedBy) {
         let _ = self.ended_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// All counters so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::gather(&self.counters);
+        stats.overruns = self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
+        let end = match self.ended_ns.load(Ordering::Acquire) {
+            0 => clock::now_ns(),
+            end => end,
+        };
+        stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9;
+        stats.rate = f64::from_bits(self.rate.load(Ordering::Acquire));
+        stats.sending = self.sending.load(Ordering::Acquire) > 0;
+        stats
+    }
+
+    /// Writes down where the run is.
+    fn note(&self) {
+        let second = Second::new(&self.stats(), self.watermark.load(Ordering::Acquire));
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(second);
     }
 }
 
@@ -102,6 +125,8 @@ pub(crate) struct Loop {
     took_ns: u64,
     ticked_ns: u64,
     flushed_ns: u64,
+    /// When the next second is over.
+    note_ns: u64,
     /// When this worker's last probe left; 0 while it sends.
     done_ns: u64,
     paused: bool,
@@ -168,6 +193,7 @@ impl Loop {
             took_ns: now,
             ticked_ns: 0,
             flushed_ns: now,
+            note_ns: shared.started_ns + SECOND_NS,
             done_ns: 0,
             paused: false,
             starved: false,
@@ -195,6 +221,7 @@ impl Loop {
         }
         if shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
             shared.ended_ns.store(clock::now_ns(), Ordering::Release);
+            shared.note();
         }
         self.collect();
         while let Some(batch) = self.outbox.pop_front() {
@@ -218,6 +245,10 @@ impl Loop {
             self.neighbours(now)?;
             self.hand_over(now);
             self.publish();
+            if self.number == 0 && now >= self.note_ns {
+                self.note_ns += SECOND_NS;
+                self.shared.note();
+            }
             if self.done_ns != 0 && self.is_cool(now) {
                 return Ok(());
             }
@@ -381,7 +412,7 @@ impl Loop {
 
     /// Moves collected rows towards the reader, without blocking.
     fn hand_over(&mut self, now: u64) {
-        let full = self.judge.rows.len() >= RowBuilder::FULL;
+        let full = self.judge.rows.is_full();
         // While rows wait for the reader, small batches would only use up the places of large ones.
         if full || (self.outbox.is_empty() && now.saturating_sub(self.flushed_ns) >= FLUSH_NS) {
             self.flushed_ns = now;

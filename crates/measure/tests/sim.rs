@@ -285,3 +285,40 @@ fn several_probes_are_told_apart() {
     assert_eq!(counts, [4096; 3]);
     assert_eq!(scan.stats().found, 4096);
 }
+
+#[test]
+fn payloads_of_udp_answers_are_a_column_when_asked_for() {
+    for (targets, source, columns) in [
+        ("10.0.0.0/14", SOURCE, vec![Column::Saddr, Column::Classification, Column::Data]),
+        ("fd00::/110", "fd00:18::10", vec![Column::Classification, Column::Data]),
+    ] {
+        let case = Case { targets, source, probe: "udp", ports: "53", ..Case::default() };
+        let (mut config, network) = case.config();
+        config.plan.probe.args.insert("text".to_owned(), "ping".to_owned());
+        config.rows = RowSelection::All;
+        config.columns = columns;
+        let scan = Scan::start(config, network).unwrap();
+        let (mut echoes, mut errors) = (0, 0);
+        loop {
+            match scan.next_batch(Duration::from_secs(1)).unwrap() {
+                Next::Batch(batch) => {
+                    let classes = batch.column_by_name("classification").unwrap().as_string::<i32>();
+                    let data = batch.column_by_name("data").unwrap().as_binary::<i32>();
+                    for row in 0..batch.num_rows() {
+                        if classes.value(row) == "udp" {
+                            assert_eq!(data.value(row), b"ping");
+                            echoes += 1;
+                        } else {
+                            assert!(data.is_null(row));
+                            errors += 1;
+                        }
+                    }
+                }
+                Next::Nothing => {}
+                Next::End => break,
+            }
+        }
+        assert!(echoes > 100 && errors > 100, "{echoes} echoes, {errors} errors");
+        assert_eq!(scan.stats().imbalances(scan.device()), Vec::<String>::new());
+    }
+}

@@ -80,7 +80,7 @@ impl PyRun {
 
     /// The metadata document so far, as JSON.
     fn metadata(&self, about: AboutLike) -> Result<String> {
-        json(&metadata::document(&self.scan, &about.about()?, &[]))
+        json(&metadata::document(&self.scan, &about.about()?))
     }
 
     /// Positions of this shard handed out so far.

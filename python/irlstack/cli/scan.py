@@ -224,5 +224,5 @@ def closing_words(summary: dict[str, Any]) -> str:
     synthetic = ", synthetic" if summary["synthetic"] else ""
     return (
         f"{summary['sent']:,} probes in {quantity.show_seconds(summary['send_s'])} "
-        f"({rate}, {summary['engine']}{synthetic}), {summary['found']:,} found ({summary['hit_rate']:.2f} %)"
+        f"({rate}, {summary['engine']}{synthetic}), {summary['found']:,} found ({summary['hitrate']:.2f} %)"
     )

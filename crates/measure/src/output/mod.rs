@@ -1,5 +1,6 @@
 //! Where rows go: Parquet in parts, growing CSV and JSON lines, or plain addresses.
 
+mod cells;
 mod parquet;
 mod text;
 
@@ -18,7 +19,7 @@ pub enum Format {
     Parquet,
     /// Comma-separated values with a header line.
     Csv,
-    /// A JSON object a line.
+    /// A JSON object a line, bytes in hexadecimal.
     JsonLines,
     /// The first column alone, a value a line.
     Lines,
@@ -50,14 +51,19 @@ pub trait Sink: Send {
     /// [`MeasureError::Output`]; what was written before stays.
     fn write(&mut self, batch: &RecordBatch) -> Result<(), MeasureError>;
 
+    /// Called about once a second, also when no rows come.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn tick(&mut self) -> Result<(), MeasureError> {
+        Ok(())
+    }
+
     /// Ends the output and makes it whole. `metadata` is the run's JSON document.
     ///
     /// # Errors
     /// [`MeasureError::Output`]; what was written before stays.
     fn finish(self: Box<Self>, metadata: &str) -> Result<(), MeasureError>;
-
-    /// Where it goes; `-` for standard output.
-    fn path(&self) -> &Path;
 }
 
 /// Opens an output before the first frame is sent, so that one that cannot be written is found in time. `-` is

@@ -12,7 +12,7 @@ use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, ZstdLevel};
 use ::parquet::column::writer::ColumnCloseResult;
 use ::parquet::errors::ParquetError;
-use ::parquet::file::metadata::KeyValue;
+use ::parquet::file::metadata::{FileMetaData, KeyValue};
 use ::parquet::file::properties::WriterProperties;
 use ::parquet::file::reader::{FileReader, SerializedFileReader};
 use ::parquet::file::writer::SerializedFileWriter;
@@ -65,6 +65,7 @@ impl Parts {
         Ok(parts)
     }
 
+    /// The error names the place where the rows until then are.
     fn failed(&self, error: ParquetError) -> MeasureError {
         let source = match error {
             ParquetError::External(inner) => match inner.downcast::<std::io::Error>() {
@@ -73,7 +74,7 @@ impl Parts {
             },
             other => std::io::Error::other(other),
         };
-        MeasureError::output(&self.path, source)
+        MeasureError::output(if self.closed.is_empty() { &self.path } else { &self.folder }, source)
     }
 
     fn unfinished(&self) -> PathBuf {
@@ -98,25 +99,34 @@ impl Parts {
         Ok(())
     }
 
-    /// Moves the row groups of all parts into one file.
+    /// Moves the row groups of all parts into one file, which then takes the place of the folder.
     fn join(&self, metadata: &str) -> Result<(), ParquetError> {
+        if self.closed.is_empty() {
+            return Ok(());
+        }
         let mut temporary = self.path.clone().into_os_string();
         temporary.push(".tmp");
         let temporary = PathBuf::from(temporary);
-        let readers = self
-            .closed
-            .iter()
-            .map(|path| SerializedFileReader::new(File::open(path)?))
-            .collect::<Result<Vec<_>, ParquetError>>()?;
-        let Some(first) = readers.first() else { return Ok(()) };
-        let file_metadata = first.metadata().file_metadata();
-        let mut pairs = file_metadata.key_value_metadata().cloned().unwrap_or_default();
-        pairs.push(KeyValue::new("irlstack.metadata".to_owned(), metadata.to_owned()));
-        let properties = WriterProperties::builder().set_key_value_metadata(Some(pairs)).build();
-        let schema = file_metadata.schema_descr().root_schema_ptr();
-        let mut writer = SerializedFileWriter::new(File::create(&temporary)?, schema, Arc::new(properties))?;
-        for (path, reader) in self.closed.iter().zip(&readers) {
+        self.join_into(&temporary, metadata).and_then(|()| Ok(fs::rename(&temporary, &self.path)?)).inspect_err(
+            |_| {
+                // The parts have it all.
+                let _ = fs::remove_file(&temporary);
+            },
+        )?;
+        fs::remove_dir_all(&self.folder)?;
+        Ok(())
+    }
+
+    fn join_into(&self, temporary: &Path, metadata: &str) -> Result<(), ParquetError> {
+        // One part at a time: a run of days has more of them than a process may have files open.
+        let mut joined = None;
+        for path in &self.closed {
             let file = File::open(path)?;
+            let reader = SerializedFileReader::new(file.try_clone()?)?;
+            let writer = match &mut joined {
+                Some(writer) => writer,
+                none => none.insert(joined_writer(temporary, reader.metadata().file_metadata(), metadata)?),
+            };
             for group in reader.metadata().row_groups() {
                 let rows = u64::try_from(group.num_rows())?;
                 let mut out = writer.next_row_group()?;
@@ -134,11 +144,23 @@ impl Parts {
                 out.close()?;
             }
         }
-        writer.close()?;
-        fs::rename(&temporary, &self.path)?;
-        fs::remove_dir_all(&self.folder)?;
+        if let Some(writer) = joined {
+            writer.close()?;
+        }
         Ok(())
     }
+}
+
+fn joined_writer(
+    path: &Path,
+    first: &FileMetaData,
+    metadata: &str,
+) -> Result<SerializedFileWriter<File>, ParquetError> {
+    // The schema and its version are there already.
+    let mut pairs = first.key_value_metadata().cloned().unwrap_or_default();
+    pairs.push(KeyValue::new("irlstack.metadata".to_owned(), metadata.to_owned()));
+    let properties = WriterProperties::builder().set_key_value_metadata(Some(pairs)).build();
+    SerializedFileWriter::new(File::create(path)?, first.schema_descr().root_schema_ptr(), Arc::new(properties))
 }
 
 fn properties(schema: &SchemaRef) -> WriterProperties {
@@ -148,7 +170,8 @@ fn properties(schema: &SchemaRef) -> WriterProperties {
     for name in REPEATING.iter().filter(|name| schema.column_with_name(name).is_some()) {
         builder = builder.set_column_dictionary_enabled(ColumnPath::from(*name), true);
     }
-    builder.build()
+    let version = schema.metadata().iter().map(|(key, value)| KeyValue::new(key.clone(), value.clone())).collect();
+    builder.set_key_value_metadata(Some(version)).build()
 }
 
 impl Sink for Parts {
@@ -159,18 +182,18 @@ impl Sink for Parts {
         let Some(part) = self.open.as_mut() else { return Ok(()) };
         let written = part.writer.write(batch);
         part.rows += batch.num_rows() as u64;
-        let due = part.rows >= PART_ROWS || part.since.elapsed() >= PART_TIME;
         written.map_err(|error| self.failed(error))?;
-        if due { self.close_part() } else { Ok(()) }
+        self.tick()
+    }
+
+    fn tick(&mut self) -> Result<(), MeasureError> {
+        let due = |part: &Part| part.rows >= PART_ROWS || (part.rows > 0 && part.since.elapsed() >= PART_TIME);
+        if self.open.as_ref().is_some_and(due) { self.close_part() } else { Ok(()) }
     }
 
     fn finish(mut self: Box<Self>, metadata: &str) -> Result<(), MeasureError> {
         self.close_part()?;
         self.join(metadata).map_err(|error| self.failed(error))
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
     }
 }
 

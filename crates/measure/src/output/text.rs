@@ -1,27 +1,36 @@
 //! CSV, JSON lines and plain lines: each batch is in the file when [`Sink::write`] returns.
 
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Int64Type, TimestampNanosecondType, UInt8Type, UInt16Type, UInt32Type};
-use arrow_array::{Array, RecordBatch};
-use arrow_schema::{DataType, SchemaRef};
-use chrono::{DateTime, SecondsFormat};
+use arrow_array::RecordBatch;
+use arrow_schema::SchemaRef;
 use irl_targets::Family;
 
+use super::cells::Cells;
 use super::{Format, Sink};
 use crate::error::MeasureError;
 
-/// A text output.
+/// Bytes gathered before they are written.
+const CHUNK: usize = 1 << 16;
+
+/// A text output. It is written in whole lines, and a file that cannot grow any more is cut back to them.
 pub(super) struct Text {
     path: PathBuf,
-    out: BufWriter<Box<dyn Write + Send>>,
+    out: Out,
+    /// Lines on their way.
+    lines: Vec<u8>,
+    /// Bytes in the output, all of them whole lines.
+    written: u64,
     format: Format,
     family: Family,
     names: Vec<String>,
+}
+
+enum Out {
+    Stdout(io::Stdout),
+    File(File),
 }
 
 impl Text {
@@ -32,16 +41,18 @@ impl Text {
         schema: &SchemaRef,
         header: bool,
     ) -> Result<Self, MeasureError> {
-        let inner: Box<dyn Write + Send> = if path == Path::new("-") {
-            Box::new(io::stdout())
+        let out = if path == Path::new("-") {
+            Out::Stdout(io::stdout())
         } else {
-            Box::new(File::create(&path).map_err(|error| MeasureError::output(&path, error))?)
+            Out::File(File::create(&path).map_err(|error| MeasureError::output(&path, error))?)
         };
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
-        let mut text = Self { path, out: BufWriter::with_capacity(1 << 16, inner), format, family, names };
+        let lines = Vec::with_capacity(CHUNK + 4096);
+        let mut text = Self { path, out, lines, written: 0, format, family, names };
         if format == Format::Csv && header {
-            let line = text.names.join(",");
-            writeln!(text.out, "{line}").and_then(|()| text.out.flush()).map_err(|error| text.failed(error))?;
+            text.lines.extend_from_slice(text.names.join(",").as_bytes());
+            text.lines.push(b'\n');
+            text.flush().map_err(|error| text.failed(error))?;
         }
         Ok(text)
     }
@@ -50,38 +61,56 @@ impl Text {
         MeasureError::output(&self.path, error)
     }
 
+    /// Writes the lines that were gathered.
+    fn flush(&mut self) -> io::Result<()> {
+        let result = match &mut self.out {
+            Out::Stdout(out) => out.write_all(&self.lines).and_then(|()| out.flush()),
+            Out::File(file) => file.write_all(&self.lines).inspect_err(|_| {
+                // Half a line would be taken for a row. A pipe or device cannot be cut, which changes nothing.
+                let _ = file.set_len(self.written);
+            }),
+        };
+        if result.is_ok() {
+            self.written += self.lines.len() as u64;
+        }
+        self.lines.clear();
+        result
+    }
+
     fn rows(&mut self, batch: &RecordBatch) -> io::Result<()> {
-        let columns: Vec<Cells<'_>> =
+        let mut columns: Vec<Cells<'_>> =
             batch.columns().iter().zip(&self.names).map(|(array, name)| Cells::new(array, name, self.family)).collect();
-        let mut line = Vec::with_capacity(256);
+        // `"name":` of each JSON member.
+        let keys: Vec<String> = self.names.iter().map(|name| format!("\"{name}\":")).collect();
         for row in 0..batch.num_rows() {
-            line.clear();
+            let line = &mut self.lines;
             match self.format {
-                Format::Lines => columns[0].write(&mut line, row, false)?,
+                Format::Lines => columns[0].write(line, row, false),
                 Format::JsonLines => {
-                    line.push(b'{');
-                    for (column, name) in columns.iter().zip(&self.names) {
-                        if line.len() > 1 {
-                            line.push(b',');
-                        }
-                        write!(line, "\"{name}\":")?;
-                        column.write(&mut line, row, true)?;
+                    let mut before = b'{';
+                    for (column, key) in columns.iter_mut().zip(&keys) {
+                        line.push(before);
+                        before = b',';
+                        line.extend_from_slice(key.as_bytes());
+                        column.write(line, row, true);
                     }
                     line.push(b'}');
                 }
                 _ => {
-                    for (number, column) in columns.iter().enumerate() {
+                    for (number, column) in columns.iter_mut().enumerate() {
                         if number > 0 {
                             line.push(b',');
                         }
-                        column.write(&mut line, row, false)?;
+                        column.write(line, row, false);
                     }
                 }
             }
             line.push(b'\n');
-            self.out.write_all(&line)?;
+            if self.lines.len() >= CHUNK {
+                self.flush()?;
+            }
         }
-        self.out.flush()
+        self.flush()
     }
 }
 
@@ -90,96 +119,8 @@ impl Sink for Text {
         self.rows(batch).map_err(|error| self.failed(error))
     }
 
-    fn finish(mut self: Box<Self>, _metadata: &str) -> Result<(), MeasureError> {
-        self.out.flush().map_err(|error| self.failed(error))
-    }
-
-    fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-/// A column, ready to be written cell by cell.
-enum Cells<'a> {
-    Address4(&'a [u32]),
-    Address6(&'a arrow_array::FixedSizeBinaryArray),
-    U8(&'a arrow_array::UInt8Array),
-    U16(&'a arrow_array::UInt16Array),
-    U32(&'a arrow_array::UInt32Array),
-    I64(&'a arrow_array::Int64Array),
-    Bool(&'a arrow_array::BooleanArray),
-    Text(&'a arrow_array::StringArray),
-    Time(&'a arrow_array::TimestampNanosecondArray),
-}
-
-impl<'a> Cells<'a> {
-    fn new(array: &'a dyn Array, name: &str, family: Family) -> Self {
-        match array.data_type() {
-            DataType::UInt32 if family == Family::V4 && matches!(name, "saddr" | "daddr") => {
-                Self::Address4(array.as_primitive::<UInt32Type>().values())
-            }
-            DataType::FixedSizeBinary(_) => Self::Address6(array.as_fixed_size_binary()),
-            DataType::UInt8 => Self::U8(array.as_primitive::<UInt8Type>()),
-            DataType::UInt16 => Self::U16(array.as_primitive::<UInt16Type>()),
-            DataType::UInt32 => Self::U32(array.as_primitive::<UInt32Type>()),
-            DataType::Int64 => Self::I64(array.as_primitive::<Int64Type>()),
-            DataType::Boolean => Self::Bool(array.as_boolean()),
-            DataType::Timestamp(..) => Self::Time(array.as_primitive::<TimestampNanosecondType>()),
-            // The schema module has no other types.
-            _ => Self::Text(array.as_string::<i32>()),
-        }
-    }
-
-    fn write(&self, line: &mut Vec<u8>, row: usize, json: bool) -> io::Result<()> {
-        fn number(line: &mut Vec<u8>, value: impl itoa::Integer) {
-            line.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
-        }
-        let null = match self {
-            Self::Address4(_) | Self::Address6(_) => false,
-            Self::U8(array) => array.is_null(row),
-            Self::U16(array) => array.is_null(row),
-            Self::U32(array) => array.is_null(row),
-            Self::I64(array) => array.is_null(row),
-            Self::Bool(array) => array.is_null(row),
-            Self::Text(array) => array.is_null(row),
-            Self::Time(array) => array.is_null(row),
-        };
-        if null {
-            line.extend_from_slice(if json { b"null" } else { b"" });
-            return Ok(());
-        }
-        let quote: &[u8] = if json { b"\"" } else { b"" };
-        match self {
-            Self::Address4(values) => {
-                line.extend_from_slice(quote);
-                write!(line, "{}", Ipv4Addr::from_bits(values[row]))?;
-                line.extend_from_slice(quote);
-            }
-            Self::Address6(array) => {
-                let octets: [u8; 16] = array.value(row).try_into().map_err(io::Error::other)?;
-                line.extend_from_slice(quote);
-                write!(line, "{}", Ipv6Addr::from(octets))?;
-                line.extend_from_slice(quote);
-            }
-            Self::U8(array) => number(line, array.value(row)),
-            Self::U16(array) => number(line, array.value(row)),
-            Self::U32(array) => number(line, array.value(row)),
-            Self::I64(array) => number(line, array.value(row)),
-            // ZMap's booleans are 0 and 1 in CSV, and true and false in JSON.
-            Self::Bool(array) if json => write!(line, "{}", array.value(row))?,
-            Self::Bool(array) => line.push(b'0' + u8::from(array.value(row))),
-            Self::Text(array) => {
-                line.extend_from_slice(quote);
-                line.extend_from_slice(array.value(row).as_bytes());
-                line.extend_from_slice(quote);
-            }
-            Self::Time(array) => {
-                let time = DateTime::from_timestamp_nanos(array.value(row));
-                line.extend_from_slice(quote);
-                write!(line, "{}", time.to_rfc3339_opts(SecondsFormat::Nanos, true))?;
-                line.extend_from_slice(quote);
-            }
-        }
+    fn finish(self: Box<Self>, _metadata: &str) -> Result<(), MeasureError> {
+        // Each batch was written when it came.
         Ok(())
     }
 }
