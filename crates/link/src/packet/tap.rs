@@ -20,6 +20,10 @@ const RING_BYTES: usize = 8 << 20;
 /// The longest frame it sends.
 const FRAME_LEN: usize = 2048;
 
+/// How long a frame waits for room at most, and between two tries.
+const PATIENCE: Duration = Duration::from_millis(200);
+const FULL: Duration = Duration::from_micros(50);
+
 /// An interface's frames, all that arrive, and a way to send any.
 pub struct Tap {
     name: String,
@@ -60,16 +64,22 @@ impl Tap {
         Ok(count)
     }
 
-    /// Queues a frame. One that finds the queue full is dropped, as a busy device would.
+    /// Queues a frame. While the device's queue is full it waits, up to [`PATIENCE`]; a frame that finds no room even then
+    /// is dropped, and `false` says so.
     ///
     /// # Errors
     /// Those of [`Sender::reserve`] and [`Sender::kick`].
     pub fn send(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
-        if self.push(frame)? {
-            return Ok(true);
+        let mut waited = Duration::ZERO;
+        while !self.push(frame)? {
+            self.sender.kick()?;
+            if waited >= PATIENCE {
+                return Ok(false);
+            }
+            std::thread::sleep(FULL);
+            waited += FULL;
         }
-        self.sender.kick()?;
-        self.push(frame)
+        Ok(true)
     }
 
     fn push(&mut self, frame: &[u8]) -> Result<bool, LinkError> {
