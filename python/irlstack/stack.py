@@ -54,7 +54,10 @@ class ScanKeywords(PlanKeywords, total=False):
         sender_threads: sender threads, one a core.
         cooldown_time: how long to listen after the last probe, in seconds.
         max_runtime: stop sending after so many seconds.
-        max_results: stop sending after so many targets were found.
+        max_results: stop sending after so many rows; there are no more of them.
+        min_hitrate: stop sending when fewer than so many percent of the probes find a target, for 5 s.
+        retries: how often a frame that the device refuses is offered again before that counts as a failure.
+        max_sendto_failures: stop sending after more failures than this.
         no_rst: do not answer SYN-ACKs with a RST of ours.
         rows: "success", each target once, or "all" answers.
         output_fields: columns by name, see `irlstack schema`.
@@ -72,6 +75,9 @@ class ScanKeywords(PlanKeywords, total=False):
     cooldown_time: float
     max_runtime: float | None
     max_results: int | None
+    min_hitrate: float
+    retries: int
+    max_sendto_failures: int | None
     no_rst: bool
     rows: Literal["success", "all"]
     output_fields: Sequence[str] | None

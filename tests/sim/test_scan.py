@@ -281,6 +281,12 @@ def test_bounds_end_a_run() -> None:
     few = slow(max_results=1000)
     found = sum(map(len, few))
     assert 1000 <= found < 20_000
+    assert found == 1000
+    barren = irl.scan(
+        "10.0.0.0/12", ports=81, engine="sim", world=WORLD, rate=50_000, min_hitrate=90.0, cooldown_time=0
+    )
+    list(barren)
+    assert barren.summary["send_s"] == pytest.approx(5, abs=1.5), "a hit rate below the bound for 5 s ends a run"
     short = slow(max_runtime=0.3)
     list(short)
     assert short.summary["send_s"] == pytest.approx(0.3, abs=0.15)

@@ -122,7 +122,7 @@ impl PyStack {
 
     /// Starts a scan.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
-        no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -134,6 +134,9 @@ impl PyStack {
         cooldown_time: f64,
         max_runtime: Option<f64>,
         max_results: Option<u64>,
+        min_hitrate: f64,
+        retries: u16,
+        max_sendto_failures: Option<u64>,
         no_rst: bool,
         rows: &str,
         output_fields: Option<Vec<String>>,
@@ -162,6 +165,9 @@ impl PyStack {
             cooldown: seconds("cooldown_time", cooldown_time)?,
             max_runtime: max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
             max_results,
+            min_hitrate,
+            retries,
+            max_sendto_failures,
             reset: !no_rst,
             rows: match rows {
                 "success" => RowSelection::Success,

@@ -38,7 +38,13 @@ class _Sending:
     max_runtime: Annotated[str | None, Parameter(alias="-t", group=SENDING)] = None
     """Stop sending after so long: 90s, 5m, 2h."""
     max_results: Annotated[int | None, Parameter(alias="-N", group=SENDING)] = None
-    """Stop sending after so many targets were found."""
+    """Stop sending after so many rows; there are no more of them."""
+    min_hitrate: Annotated[float, Parameter(group=SENDING)] = 0.0
+    """Stop sending when fewer than so many percent of the probes find a target, for 5 s."""
+    retries: Annotated[int, Parameter(group=SENDING)] = 10
+    """How often a frame the device refuses is offered again before that is a failure. Default 10."""
+    max_sendto_failures: Annotated[int | None, Parameter(group=SENDING)] = None
+    """Stop sending after more failures than this."""
     no_rst: Annotated[bool, Parameter(group=SENDING)] = False
     """Do not answer SYN-ACKs with a RST."""
     dad: Annotated[Literal["fast", "rfc5227", "off"], Parameter(group=SENDING)] = "fast"
@@ -143,6 +149,9 @@ def _run(
         cooldown_time=quantity.parse_seconds("--cooldown-time", sending.cooldown_time),
         max_runtime=quantity.parse_seconds("--max-runtime", sending.max_runtime) if sending.max_runtime else None,
         max_results=sending.max_results,
+        min_hitrate=sending.min_hitrate,
+        retries=sending.retries,
+        max_sendto_failures=sending.max_sendto_failures,
         no_rst=sending.no_rst,
         rows=output.rows,
         output_fields=_fields(output),
