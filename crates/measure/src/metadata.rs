@@ -114,7 +114,7 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "send_s": sent_over_s.max(0.0),
         "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
         "targets_scanned": stats.targets,
-        "packets_sent": stats.probes_sent,
+        "packets_sent": stats.frames_sent(),
         "first_scanned": config.compiled.target(0).map(|(_, target)| plan.family.address(target.address)),
         "first_frame": scan.first_frame().map(|frame| hex(&frame)),
         "ended_by": scan.ended_by(),

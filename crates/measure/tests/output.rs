@@ -211,10 +211,10 @@ fn a_full_disk_leaves_whole_lines() {
     let outcome = write(&start("10.0.0.0/14", 1e9, columns), sinks);
     assert!(outcome.lost && matches!(outcome.error, Some(MeasureError::Output { .. })));
     let csv = fs::read_to_string(csv).unwrap();
-    assert!(csv.len() > 300_000 && csv.ends_with('\n'), "{} bytes", csv.len());
+    assert!(csv.len() > (512 << 10) - 200 && csv.ends_with('\n'), "{} bytes", csv.len());
     assert!(csv.lines().all(|line| line.split(',').count() == columns.len()));
     let json = fs::read_to_string(json).unwrap();
-    assert!(json.len() > 300_000);
+    assert!(json.len() > 200_000, "{} bytes", json.len());
     assert!(json.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
 }
 
@@ -265,7 +265,7 @@ fn metadata_and_status_tell_the_whole_run() {
         "engine": "scripted", "synthetic": true, "probe_module": "tcp_synscan", "seed": 5, "seed_provided": true,
         "shard_num": 0, "total_shards": 1, "senders": 1, "rate": 30_000.0, "target_ports": "80",
         "source_ips": ["198.18.0.10"], "source_mac": "02:00:00:00:00:01", "gateway_mac": "02:00:00:00:00:02",
-        "packets_sent": 65_536, "sent": 65_536, "found": 65_536, "targets_scanned": 65_536, "hitrate": 100.0,
+        "packets_sent": 131_072, "sent": 65_536, "found": 65_536, "targets_scanned": 65_536, "hitrate": 100.0,
         "success_total": 65_536, "success_unique": 65_536, "failure_total": 0, "validation_passed": 65_536,
         "validation_failed": 0, "blocklist_total_allowed": 65_536, "blocklist_total_not_allowed": 0, "pcap_drop": 0,
         "send_to_failures": 0, "ended_by": "targets", "dedup_method": "exact", "imbalances": [], "error": null,

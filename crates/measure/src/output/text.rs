@@ -33,6 +33,22 @@ enum Out {
     File(File),
 }
 
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Stdout(out) => out.write(bytes),
+            Self::File(file) => file.write(bytes),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        match self {
+            Self::Stdout(out) => out.flush(),
+            Self::File(file) => file.flush(),
+        }
+    }
+}
+
 impl Text {
     pub(super) fn open(
         path: PathBuf,
@@ -63,15 +79,25 @@ impl Text {
 
     /// Writes the lines that were gathered.
     fn flush(&mut self) -> io::Result<()> {
-        let result = match &mut self.out {
-            Out::Stdout(out) => out.write_all(&self.lines).and_then(|()| out.flush()),
-            Out::File(file) => file.write_all(&self.lines).inspect_err(|_| {
-                // Half a line would be taken for a row. A pipe or device cannot be cut, which changes nothing.
-                let _ = file.set_len(self.written);
-            }),
+        let mut sent = 0;
+        let result = loop {
+            if sent == self.lines.len() {
+                break self.out.flush();
+            }
+            match self.out.write(&self.lines[sent..]) {
+                Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
+                Ok(bytes) => sent += bytes,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => break Err(error),
+            }
         };
-        if result.is_ok() {
-            self.written += self.lines.len() as u64;
+        // Half a line would be taken for a row. A pipe or device cannot be cut, which changes nothing.
+        let whole = self.lines[..sent].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
+        self.written += whole as u64;
+        if let Out::File(file) = &self.out
+            && whole < sent
+        {
+            let _ = file.set_len(self.written);
         }
         self.lines.clear();
         result
