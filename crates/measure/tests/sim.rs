@@ -257,6 +257,31 @@ fn bounds_end_a_scan() {
 }
 
 #[test]
+fn the_search_for_the_fastest_rate_loses_nothing_whether_all_answer_or_few() {
+    for everything_open in [true, false] {
+        for workers in [1, 2] {
+            let world = WorldConfig { seed: 3, everything_open };
+            let case = Case { targets: "10.0.0.0/11", world, workers, ..Case::default() };
+            let (mut config, network) = case.config();
+            config.rate = ScanRate::Search;
+            config.rows = RowSelection::All;
+            let scan = Scan::start(config, network).unwrap();
+            drain(&scan);
+            let stats = scan.stats();
+            println!(
+                "open: {everything_open}, workers: {workers}: {:.0} probes/s, {} of {} lost",
+                stats.probes_sent as f64 / stats.elapsed_s,
+                stats.overruns,
+                stats.received
+            );
+            assert_eq!(stats.imbalances(scan.device()), Vec::<String>::new());
+            assert_eq!(stats.probes_sent, 1 << 21);
+            assert!(stats.overruns as f64 <= 1e-5 * stats.received as f64, "{} of {}", stats.overruns, stats.received);
+        }
+    }
+}
+
+#[test]
 fn several_probes_are_told_apart() {
     let case =
         Case { world: WorldConfig { seed: 1, everything_open: true }, targets: "10.0.0.0/20", ..Case::default() };
