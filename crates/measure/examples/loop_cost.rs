@@ -1,5 +1,5 @@
 //! Nanoseconds a probe of the whole loop of one worker: plan, policy, frame, counters, and with answers also their
-//! judgement, dedup, rows and Arrow batches. The least of several rounds, so that a noisy machine does not matter.
+//! judgement, dedup, rows and Arrow batches; and of writing a row. The least of several rounds, so that a noisy machine does not matter.
 //!
 //! ```text
 //! cargo run --release -p irl-measure --example loop_cost
@@ -11,8 +11,10 @@ mod support;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use irl_measure::output::{self, Format};
 use irl_measure::scan::Next;
 use irl_measure::{Scan, ScanConfig, ScanRate};
+use irl_targets::Family;
 use support::{Handle, Scripted};
 
 const ROUNDS: usize = 7;
@@ -28,6 +30,44 @@ fn main() {
     least("probes, frames looked at and not answered", Scripted::default, |_| {});
     least("probes, every target answers, no RST", Scripted::open, |config| config.reset = false);
     least("probes, every target answers, with RSTs", Scripted::open, |_| {});
+    for suffix in ["parquet", "csv", "jsonl"] {
+        write(suffix);
+    }
+}
+
+/// What the reader pays for a row of the default columns.
+fn write(suffix: &str) {
+    let scan = Scan::start(
+        support::config("10.0.0.0/12", ScanRate::PerSecond(1e9)),
+        Arc::new(Handle(Arc::new(Scripted::open()))),
+    )
+    .expect("the scan starts");
+    let mut batches = Vec::new();
+    loop {
+        match scan.next_batch(Duration::from_secs(1)).expect("the scan runs") {
+            Next::Batch(batch) => batches.push(batch),
+            Next::Nothing => {}
+            Next::End => break,
+        }
+    }
+    let mut best = f64::INFINITY;
+    let mut bytes = 0;
+    for _ in 0..ROUNDS {
+        let path = std::env::temp_dir().join(format!("irl-measure-cost-{}.{suffix}", std::process::id()));
+        let start = Instant::now();
+        let format = Format::of(&path).expect("the suffix is known");
+        let mut sink =
+            output::open(&path, format, Family::V4, &scan.schema(), true).expect("the folder can be written");
+        for batch in &batches {
+            sink.write(batch).expect("there is room");
+        }
+        sink.finish("{}").expect("there is room");
+        best = best.min(start.elapsed().as_nanos() as f64 / scan.stats().rows as f64);
+        bytes = std::fs::metadata(&path).map_or(0, |file| file.len());
+        std::fs::remove_file(&path).expect("it was written");
+    }
+    let size = bytes as f64 / scan.stats().rows as f64;
+    println!("{:<48} {best:7.1} ns a row, {size:.1} bytes", format!("rows to .{suffix}"));
 }
 
 fn least(name: &str, network: impl Fn() -> Scripted, adapt: impl Fn(&mut ScanConfig)) {

@@ -192,6 +192,7 @@ impl Judge {
             row.probe_num = self.probe(cookie, row.dport)?;
             return Some(builder);
         }
+        row.class = Class::of_error(self.family, kind);
         row.seqnum = u32::from(sequence);
         self.builder(row).map(|(builder, _)| builder)
     }

@@ -21,8 +21,18 @@ pub enum Class {
     SynAck,
     /// A TCP RST.
     Rst,
-    /// An ICMP error about our probe.
+    /// An ICMP error about our TCP or UDP probe.
     Icmp,
+    /// An ICMP error about our echo request: destination unreachable.
+    Unreach,
+    /// The same: time exceeded.
+    TimeExceeded,
+    /// The same: source quench (IPv4).
+    SourceQuench,
+    /// The same: redirect (IPv4).
+    Redirect,
+    /// The same: any other.
+    Other,
     /// An ICMP echo reply.
     EchoReply,
     /// A UDP datagram.
@@ -36,8 +46,24 @@ impl Class {
             Self::SynAck => "synack",
             Self::Rst => "rst",
             Self::Icmp => "icmp",
+            Self::Unreach => "unreach",
+            Self::TimeExceeded => "timxceed",
+            Self::SourceQuench => "sourcequench",
+            Self::Redirect => "redirect",
+            Self::Other => "other",
             Self::EchoReply => "echoreply",
             Self::Udp => "udp",
+        }
+    }
+
+    /// What an ICMP error about an echo request is, by its type.
+    pub fn of_error(family: Family, kind: u8) -> Self {
+        match (family, kind) {
+            (Family::V4, 3) | (Family::V6, 1) => Self::Unreach,
+            (Family::V4, 11) | (Family::V6, 3) => Self::TimeExceeded,
+            (Family::V4, 4) => Self::SourceQuench,
+            (Family::V4, 5) => Self::Redirect,
+            _ => Self::Other,
         }
     }
 

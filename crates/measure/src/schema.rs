@@ -119,7 +119,9 @@ impl Column {
             Self::Window => "TCP window of the answer, unscaled",
             Self::Ttl => "time to live or hop limit of the answer",
             Self::Ipid => "IPv4 identification of the answer; 0 for IPv6",
-            Self::Classification => "synack, rst, icmp, echoreply, udp",
+            Self::Classification => {
+                "synack, rst, echoreply, udp, icmp; of echo scans unreach, timxceed, sourcequench, redirect, other"
+            }
             Self::Success => "whether that is what the probe hoped for",
             Self::Repeat => "whether this target had answered before",
             Self::ProbeNum => "which probe of the target was answered, from 0",

@@ -8,10 +8,13 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::UInt32Type;
 use irl_link::record::{Kind, flags};
 use irl_link::{Hop, LinkError};
 use irl_measure::scan::{EndedBy, Next};
 use irl_measure::{MeasureError, RowSelection, Scan, ScanConfig, ScanRate, Stats};
+use irl_targets::PortSet;
 use irl_wire::Mac;
 use support::{Handle, Scripted, config, is_syn, record, syn_ack, tcp_body};
 
@@ -287,4 +290,47 @@ fn the_first_frame_is_kept_as_it_was_sent() {
     let frame = scan.first_frame().unwrap();
     assert!(is_syn(&frame) && frame.len() == 74);
     assert_eq!(scan.ended_by(), Some(EndedBy::Targets));
+}
+
+#[test]
+fn errors_about_echoes_have_zmaps_words_and_name_the_target() {
+    let kinds = [3, 11, 4, 5, 12];
+    let answer = move |frame: &[u8], out: &mut Vec<u8>| {
+        let mut body = [0; 80];
+        let mapped = |body: &mut [u8], address: &[u8]| {
+            body[10..12].fill(0xff);
+            body[12..16].copy_from_slice(address);
+        };
+        mapped(&mut body[..16], &[192, 0, 2, 1]);
+        mapped(&mut body[16..32], &frame[26..30]);
+        mapped(&mut body[48..64], &frame[30..34]);
+        body[32] = kinds[usize::from(frame[33]) % kinds.len()];
+        body[35] = 1;
+        body[38..42].copy_from_slice(&frame[38..42]);
+        record(out, Kind::Icmp, flags::COOKIE, &body);
+    };
+    let mut config = config("10.0.0.0/24", FAST);
+    config.plan.probe.name = "icmp_echoscan".to_owned();
+    config.plan.ports = PortSet::none();
+    config.compiled = config.plan.compile(0).unwrap();
+    config.rows = RowSelection::All;
+    let network = Scripted { answer: Box::new(answer), ..Scripted::default() };
+    let scan = Scan::start(config, Arc::new(Handle(Arc::new(network)))).unwrap();
+    let mut seen = 0;
+    loop {
+        match scan.next_batch(Duration::from_secs(1)).unwrap() {
+            Next::Batch(batch) => {
+                let addresses = batch.column_by_name("saddr").unwrap().as_primitive::<UInt32Type>();
+                let classes = batch.column_by_name("classification").unwrap().as_string::<i32>();
+                for row in 0..batch.num_rows() {
+                    let words = ["unreach", "timxceed", "sourcequench", "redirect", "other"];
+                    assert_eq!(classes.value(row), words[addresses.value(row) as usize % 256 % words.len()]);
+                    seen += 1;
+                }
+            }
+            Next::Nothing => {}
+            Next::End => break,
+        }
+    }
+    assert_eq!((seen, scan.stats().answered, scan.stats().found), (256, 256, 0));
 }
