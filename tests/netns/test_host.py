@@ -47,7 +47,7 @@ def test_tcp_and_ping_of_the_host_lose_nothing_and_its_kernel_resets_nothing(
     assert inside.stdin is not None
     assert inside.stdout.readline() == "open\n"
     resets = pair.snmp("OutRsts")
-    with pair.scanning("10.0.0.0/14", "-p", "80", "-r", "50k", "-c", "1", source=source) as scan:
+    with pair.scanning("10.0.0.0/14", "-p", "80", "-r", "50k", "-c", "3", source=source) as scan:
         pair.await_frames(5_000)
         for _ in range(10):
             inside.stdin.write("go\n")
