@@ -23,19 +23,26 @@
 #include "examine.h"
 #include "parse.h"
 
+/* Whether a segment is a SYN-ACK. No listening socket wants one (RFC 9293, 3.10.7.2): the kernel would reset it. */
+INLINE int is_handshake_answer(const struct scratch *s, const struct packet *p)
+{
+	u32 at = p->transport + 13;
+
+	return at < p->end && at < p->limit && (read8(s, at) & (TCP_SYN | TCP_ACK)) == (TCP_SYN | TCP_ACK);
+}
+
 /* Whether a socket of the host wants this segment or datagram. */
 GLOBAL int host_socket(struct xdp_md *ctx)
 {
 	struct bpf_sock_tuple tuple = {};
 	struct scratch *s = scratch();
-	u32 ports, saddr, protocol;
+	u32 ports, saddr, size, listens;
 	struct bpf_sock *sock;
 
 	if (!s)
 		return 0;
 	ports = s->packet.transport;
 	saddr = s->packet.saddr;
-	protocol = s->packet.protocol;
 	if (s->packet.v6) {
 		*(u64 *)&tuple.ipv6.saddr[0] = load64(s, saddr);
 		*(u64 *)&tuple.ipv6.saddr[2] = load64(s, saddr + 8);
@@ -43,20 +50,23 @@ GLOBAL int host_socket(struct xdp_md *ctx)
 		*(u64 *)&tuple.ipv6.daddr[2] = load64(s, saddr + 24);
 		tuple.ipv6.sport = load16(s, ports);
 		tuple.ipv6.dport = load16(s, ports + 2);
-		if (protocol == PROTO_TCP)
-			sock = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
-		else
-			sock = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
+		size = sizeof(tuple.ipv6);
 	} else {
 		tuple.ipv4.saddr = load32(s, saddr);
 		tuple.ipv4.daddr = load32(s, saddr + 4);
 		tuple.ipv4.sport = load16(s, ports);
 		tuple.ipv4.dport = load16(s, ports + 2);
-		if (protocol == PROTO_TCP)
-			sock = bpf_skc_lookup_tcp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
-		else
-			sock = bpf_sk_lookup_udp(ctx, &tuple, sizeof(tuple.ipv4), BPF_F_CURRENT_NETNS, 0);
+		size = sizeof(tuple.ipv4);
 	}
+	if (s->packet.protocol == PROTO_TCP) {
+		sock = bpf_skc_lookup_tcp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
+		if (!sock)
+			return 0;
+		listens = sock->state == BPF_TCP_LISTEN;
+		bpf_sk_release(sock);
+		return !listens || !is_handshake_answer(s, &s->packet);
+	}
+	sock = bpf_sk_lookup_udp(ctx, &tuple, size, BPF_F_CURRENT_NETNS, 0);
 	if (!sock)
 		return 0;
 	bpf_sk_release(sock);

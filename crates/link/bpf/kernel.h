@@ -55,7 +55,23 @@ struct xdp_md {
 	u32 egress_ifindex;
 };
 
-struct bpf_sock;
+enum { BPF_TCP_LISTEN = 10 };
+struct bpf_sock {
+	u32 bound_dev_if;
+	u32 family;
+	u32 type;
+	u32 protocol;
+	u32 mark;
+	u32 priority;
+	u32 src_ip4;
+	u32 src_ip6[4];
+	u32 src_port;
+	u16 dst_port;
+	u16 unused;
+	u32 dst_ip4;
+	u32 dst_ip6[4];
+	u32 state;
+};
 struct bpf_sock_tuple {
 	union {
 		struct {

@@ -22,6 +22,7 @@
 #define PROTO_DEST_OPTIONS 60
 #define MAX_EXTENSIONS 4
 
+#define TCP_SYN 0x02
 #define TCP_ACK 0x10
 
 #define ICMP6_SOLICITATION 135

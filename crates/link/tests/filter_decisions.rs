@@ -6,7 +6,7 @@ mod support;
 use std::net::SocketAddr;
 
 use irl_link::filter::{
-    Accept, AddressKind, FilterConfig, Frames, HostSockets, OwnAddress, OwnerConfig, Reason, TwinFilter, Verdict,
+    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, OwnAddress, OwnerConfig, Reason, TwinFilter, Verdict,
 };
 use irl_link::record::{Kind, Record, flags, options};
 use irl_wire::cookie::Key;
@@ -115,8 +115,12 @@ fn outside_the_port_range_a_host_address_is_the_hosts() {
 fn a_socket_of_the_host_inside_the_range_keeps_working() {
     struct One;
     impl HostSockets for One {
-        fn wants(&self, protocol: Protocol, local: SocketAddr, _: SocketAddr) -> bool {
-            protocol == Protocol::Tcp && local.port() == 61_500
+        fn find(&self, protocol: Protocol, local: SocketAddr, _: SocketAddr) -> Option<HostSocket> {
+            match (protocol, local.port()) {
+                (Protocol::Tcp, 61_500) => Some(HostSocket::Listening),
+                (Protocol::Tcp, 61_502) => Some(HostSocket::Other),
+                _ => None,
+            }
         }
     }
     let mut filter = TwinFilter::with_sockets(&config(), Box::new(One)).expect("no address is given twice");
@@ -126,7 +130,12 @@ fn a_socket_of_the_host_inside_the_range_keeps_working() {
     let near = segment(HOST, 61_500, 0x10, 5, &[]);
     assert_eq!(judge(&mut filter, &near).0, Verdict::Pass, "a chance match leaves room for doubt");
     assert_eq!(judge(&mut filter, &segment(HOST, 61_501, 0x10, 5, &[])).0, OURS);
-    assert_eq!(filter.counters().get(Reason::HostSocket), 3);
+    let refused = Verdict::Drop(Reason::BadCookie);
+    let to_listener = judge(&mut filter, &segment(HOST, 61_500, 0x12, 0x7000_0000, &[])).0;
+    assert_eq!(to_listener, refused, "a SYN-ACK with a wrong number is no listener's: the kernel would reset it");
+    let to_connection = judge(&mut filter, &segment(HOST, 61_502, 0x12, 0x7000_0000, &[])).0;
+    assert_eq!(to_connection, Verdict::Pass, "a connection of the host may be waiting for it");
+    assert_eq!(filter.counters().get(Reason::HostSocket), 4);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use irl_link::Receiver;
 use irl_link::filter::{
-    Accept, AddressKind, FilterConfig, Frames, HostSockets, KernelFilter, OwnAddress, OwnerConfig, TwinFilter, Verdict,
+    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, KernelFilter, OwnAddress, OwnerConfig, TwinFilter, Verdict,
 };
 use irl_link::record::Record;
 use irl_wire::cookie::Key;
@@ -35,15 +35,14 @@ const OURS: [&str; 9] = [
 struct OpenSockets;
 
 impl HostSockets for OpenSockets {
-    fn wants(&self, protocol: Protocol, local: SocketAddr, _: SocketAddr) -> bool {
+    fn find(&self, protocol: Protocol, local: SocketAddr, _: SocketAddr) -> Option<HostSocket> {
         let on_host = local.ip() == "198.18.0.1".parse::<std::net::IpAddr>().expect("well formed")
             || local.ip() == "fd00::1".parse::<std::net::IpAddr>().expect("well formed");
-        on_host
-            && match protocol {
-                Protocol::Tcp => local.port() == LISTENER,
-                Protocol::Udp => local.port() == DATAGRAMS,
-                Protocol::Icmp => false,
-            }
+        match protocol {
+            Protocol::Tcp if on_host && local.port() == LISTENER => Some(HostSocket::Listening),
+            Protocol::Udp if on_host && local.port() == DATAGRAMS => Some(HostSocket::Other),
+            _ => None,
+        }
     }
 }
 

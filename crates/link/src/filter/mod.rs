@@ -30,4 +30,4 @@ pub use kernel::{FILTER_BUILT, KernelFilter, Rehearsal, XdpMode, attach_program}
 pub use privilege::missing_capability;
 #[cfg(target_os = "linux")]
 pub use ring::RingReceiver;
-pub use twin::{HostSockets, NoSockets, TwinFilter, Verdict};
+pub use twin::{HostSocket, HostSockets, NoSockets, TwinFilter, Verdict};

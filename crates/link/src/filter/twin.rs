@@ -16,10 +16,22 @@ use super::registry::Registry;
 use crate::error::LinkError;
 use crate::record::{Kind, MAX_FRAME_BODY, Record, flags};
 
-/// Whether the host has a socket for a frame that arrives in our port range on its own address.
+/// The flags of a SYN-ACK.
+const SYN_ACK: u8 = 0x12;
+
+/// What socket of the host a segment or datagram belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HostSocket {
+    /// One of TCP that listens.
+    Listening,
+    /// Any other: a connection, or a datagram socket.
+    Other,
+}
+
+/// The host's own sockets, asked about frames that arrive in our port range on its own address.
 pub trait HostSockets: Send {
-    /// Whether a socket, listening or connected, wants a segment or datagram from `remote` to `local`.
-    fn wants(&self, protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> bool;
+    /// The socket that a segment or datagram from `remote` to `local` belongs to.
+    fn find(&self, protocol: Protocol, local: SocketAddr, remote: SocketAddr) -> Option<HostSocket>;
 }
 
 /// A host without sockets in our port range.
@@ -27,8 +39,8 @@ pub trait HostSockets: Send {
 pub struct NoSockets;
 
 impl HostSockets for NoSockets {
-    fn wants(&self, _: Protocol, _: SocketAddr, _: SocketAddr) -> bool {
-        false
+    fn find(&self, _: Protocol, _: SocketAddr, _: SocketAddr) -> Option<HostSocket> {
+        None
     }
 }
 
@@ -328,7 +340,15 @@ impl Judgement<'_> {
         let remote = SocketAddr::new(address(packet.source()), head.u16(packet.transport));
         let local = SocketAddr::new(address(packet.destination()), head.u16(packet.transport + 2));
         let protocol = if packet.protocol == TCP { Protocol::Tcp } else { Protocol::Udp };
-        self.sockets.wants(protocol, local, remote)
+        match self.sockets.find(protocol, local, remote) {
+            None => false,
+            Some(HostSocket::Other) => true,
+            // No listening socket wants a SYN-ACK (RFC 9293, 3.10.7.2): the kernel would reset it.
+            Some(HostSocket::Listening) => {
+                let at = packet.transport + 13;
+                at >= packet.end.min(head.len()) || head.u8(at) & SYN_ACK != SYN_ACK
+            }
+        }
     }
 
     #[expect(clippy::too_many_arguments, reason = "one frame's whole story, told once")]
