@@ -20,6 +20,8 @@ pub struct About {
     pub user_metadata: Option<Value>,
     /// The run was interrupted.
     pub interrupted: bool,
+    /// Rows that outputs were given and could not keep, over all outputs.
+    pub rows_lost: u64,
     /// What went wrong, if anything did.
     pub error: Option<String>,
 }
@@ -48,7 +50,10 @@ pub fn document(scan: &Scan, about: &About) -> Value {
     });
     let map = match scan.map().mode() {
         MapMode::Exact => "exact".to_owned(),
-        MapMode::Window { places } => format!("window of {places} targets"),
+        MapMode::Window { places } => format!(
+            "window of {places} targets: a target's second answer is a repeat unless one that shares its place answered \
+             in between, and a first answer is never taken for a repeat"
+        ),
     };
     let how = json!({
         "type": "metadata",
@@ -138,13 +143,16 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "device": device,
         "network": scan.network().extra_counters(),
         "per_second": scan.seconds(),
+    });
+    let end = json!({
+        "rows_lost": about.rows_lost,
         "interrupted": about.interrupted,
         "error": about.error,
         "notes": about.notes,
         "user-metadata": about.user_metadata,
         "clock": clock_state(),
     });
-    let parts = [how, what, outcome].into_iter().filter_map(|part| match part {
+    let parts = [how, what, outcome, end].into_iter().filter_map(|part| match part {
         Value::Object(map) => Some(map),
         _ => None,
     });

@@ -40,7 +40,7 @@ pub struct Outcome {
 /// Reads a scan to its end and writes its rows to all outputs. An output that fails ends the run; the others, and what
 /// it had written itself, are kept.
 pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut dyn Watch) -> Outcome {
-    let mut sinks: Vec<Option<Box<dyn Sink>>> = sinks.into_iter().map(Some).collect();
+    let mut outputs: Vec<Output> = sinks.into_iter().map(|sink| Output { sink: Some(sink), lost: 0 }).collect();
     let mut status = Status::new();
     let mut due = Instant::now() + SECOND;
     let mut error = None;
@@ -49,7 +49,11 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
     loop {
         match scan.next_batch(POLL) {
             Ok(Next::Batch(batch)) => {
-                each(&mut sinks, &mut error, |sink| sink.write(&batch));
+                // What an output that failed before is not given any more, it lacks too.
+                for output in outputs.iter_mut().filter(|output| output.sink.is_none()) {
+                    output.lost += batch.num_rows() as u64;
+                }
+                each(&mut outputs, &mut error, |sink| sink.write(&batch));
             }
             Ok(Next::Nothing) => {}
             Ok(Next::End) => break,
@@ -67,22 +71,27 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
         }
         if Instant::now() >= due {
             due += SECOND;
-            each(&mut sinks, &mut error, |sink| sink.tick());
+            each(&mut outputs, &mut error, |sink| sink.tick());
             look(scan, &mut status, watch);
         }
     }
     look(scan, &mut status, watch);
+    each(&mut outputs, &mut error, |sink| sink.settle());
     let stats = scan.stats();
     let lost = stats.overruns > 0 || error.is_some();
     let about = About {
         interrupted: about.interrupted || interrupted,
+        rows_lost: about.rows_lost + outputs.iter().map(|output| output.lost).sum::<u64>(),
         error: error.as_ref().map(ToString::to_string).or_else(|| about.error.clone()),
         ..about.clone()
     };
-    let metadata = metadata::document(scan, &about);
-    let text = metadata.to_string();
-    for sink in sinks.into_iter().flatten() {
-        if let Err(failed) = sink.finish(&text) {
+    let mut metadata = metadata::document(scan, &about);
+    for sink in outputs.into_iter().filter_map(|output| output.sink) {
+        if let Err(failed) = sink.finish(&metadata.to_string()) {
+            // Outputs that are ended from now on say so too.
+            if about.error.is_none() && error.is_none() {
+                metadata["error"] = failed.to_string().into();
+            }
             error.get_or_insert(failed);
         }
     }
@@ -90,15 +99,23 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
     Outcome { metadata, error, interrupted, lost }
 }
 
+/// An output, until it fails, and the rows it lacks.
+struct Output {
+    sink: Option<Box<dyn Sink>>,
+    lost: u64,
+}
+
 /// Does something with each output; the first error is kept, and an output that failed is let go of.
 fn each(
-    sinks: &mut [Option<Box<dyn Sink>>],
+    outputs: &mut [Output],
     error: &mut Option<MeasureError>,
     act: impl Fn(&mut dyn Sink) -> Result<(), MeasureError>,
 ) {
-    for slot in sinks {
-        if let Some(Err(failed)) = slot.as_mut().map(|sink| act(sink.as_mut())) {
-            *slot = None;
+    for output in outputs {
+        let Some(sink) = output.sink.as_mut() else { continue };
+        if let Err(failed) = act(sink.as_mut()) {
+            output.lost += sink.lost();
+            output.sink = None;
             error.get_or_insert(failed);
         }
     }

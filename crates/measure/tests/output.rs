@@ -6,12 +6,13 @@ use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Int64Type, TimestampNanosecondType, UInt32Type};
 use arrow_array::{Array, RecordBatch};
 use irl_measure::metadata::About;
-use irl_measure::output::{self, Format, Sink};
+use irl_measure::output::{self, Format, PartLimits, Sink};
 use irl_measure::record::{Outcome, Watch, record};
 use irl_measure::schema::{self, Column};
 use irl_measure::{MeasureError, Scan, ScanRate, status};
@@ -63,6 +64,12 @@ fn open(path: &Path, columns: &[Column], header: bool) -> Result<Box<dyn Sink>, 
     output::open(path, Format::of(path)?, Family::V4, &schema::scan(Family::V4, columns), header)
 }
 
+/// A Parquet output whose parts are closed with the batch that brings so many rows.
+fn open_small(path: &Path, columns: &[Column], rows: u64) -> Box<dyn Sink> {
+    let limits = PartLimits { rows, ..PartLimits::default() };
+    output::open_parquet(path, &schema::scan(Family::V4, columns), limits).unwrap()
+}
+
 /// Scans a network where everybody answers.
 fn start(targets: &str, rate: f64, columns: &[Column]) -> Scan {
     let mut config = config(targets, ScanRate::PerSecond(rate));
@@ -77,7 +84,7 @@ fn write(scan: &Scan, sinks: Vec<Box<dyn Sink>>) -> Outcome {
 fn read(path: &Path) -> (Vec<RecordBatch>, Vec<(String, String)>) {
     let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
     let pairs = builder.metadata().file_metadata().key_value_metadata().cloned().unwrap_or_default();
-    let batches = builder.build().unwrap().collect::<Result<_, _>>().unwrap();
+    let batches = builder.with_batch_size(1 << 16).build().unwrap().collect::<Result<_, _>>().unwrap();
     (batches, pairs.into_iter().map(|pair| (pair.key, pair.value.unwrap_or_default())).collect())
 }
 
@@ -207,7 +214,8 @@ fn a_full_disk_leaves_whole_lines() {
     let columns = Column::defaults();
     let (csv, json) = (folder.join("a.csv"), folder.join("a.jsonl"));
     let sinks = vec![open(&csv, columns, true).unwrap(), open(&json, columns, true).unwrap()];
-    let outcome = write(&start("10.0.0.0/14", 1e9, columns), sinks);
+    let scan = start("10.0.0.0/14", 1e9, columns);
+    let outcome = write(&scan, sinks);
     assert!(outcome.lost && matches!(outcome.error, Some(MeasureError::Output { .. })));
     let csv = fs::read_to_string(csv).unwrap();
     assert!(csv.len() > (512 << 10) - 200 && csv.ends_with('\n'), "{} bytes", csv.len());
@@ -215,6 +223,8 @@ fn a_full_disk_leaves_whole_lines() {
     let json = fs::read_to_string(json).unwrap();
     assert!(json.len() > 200_000, "{} bytes", json.len());
     assert!(json.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()));
+    let kept = (csv.lines().count() - 1 + json.lines().count()) as u64;
+    assert_eq!(outcome.metadata["rows_lost"], 2 * scan.stats().rows - kept);
 }
 
 #[test]
@@ -233,6 +243,86 @@ fn a_full_disk_leaves_the_parts_that_were_closed() {
     assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "only the parts are left");
     let kept: usize = fs::read_dir(&parts).unwrap().map(|part| rows(&read(&part.unwrap().path()).0)).sum();
     assert_eq!(kept, 1 << 22);
+}
+
+#[test]
+fn a_part_that_there_is_no_room_for_is_lost_and_its_rows_are_counted() {
+    const TEST: &str = "a_part_that_there_is_no_room_for_is_lost_and_its_rows_are_counted";
+    let Some(folder) = std::env::var_os(BOUNDED).map(PathBuf::from) else {
+        return with_bounded_files(TEST, &Folder::new("bounded-part"), 1 << 10);
+    };
+    let columns = Column::defaults();
+    let path = folder.join("a.parquet");
+    // A batch fits into a part; all rows in one part do not.
+    let small = open_small(&folder.join("b.parquet"), columns, 1);
+    let sinks = vec![small, open(&path, columns, true).unwrap()];
+    let scan = start("10.0.0.0/13", 1e9, columns);
+    let outcome = write(&scan, sinks);
+    assert!(outcome.lost && matches!(outcome.error, Some(MeasureError::Output { .. })), "{:?}", outcome.error);
+    assert!(outcome.metadata["error"].is_string());
+    assert!(!path.exists() && !folder.join("a.parquet.parts").exists(), "nothing of it could be kept");
+    let parts = folder.join("b.parquet.parts");
+    let kept: usize = fs::read_dir(&parts).unwrap().map(|part| rows(&read(&part.unwrap().path()).0)).sum();
+    assert_eq!(kept as u64, scan.stats().rows, "the output beside it is whole, in parts for lack of room");
+    assert_eq!(outcome.metadata["rows_lost"], scan.stats().rows);
+}
+
+#[test]
+fn many_parts_joined_are_the_same_table_as_one() {
+    let folder = Folder::new("joined");
+    let (one, many) = (folder.join("one.parquet"), folder.join("many.parquet"));
+    let columns = Column::ALL;
+    let sinks = vec![open(&one, &columns, true).unwrap(), open_small(&many, &columns, 5000)];
+    let outcome = write(&start("10.0.0.0/13", 1e9, &columns), sinks);
+    assert!(outcome.error.is_none() && outcome.metadata["rows_lost"] == 0);
+    let groups = |path| {
+        let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(path).unwrap()).unwrap();
+        builder.metadata().num_row_groups()
+    };
+    assert_eq!(groups(&one), 1);
+    assert!(groups(&many) > 4, "{}", groups(&many));
+    let ((left, left_pairs), (right, right_pairs)) = (read(&one), read(&many));
+    assert_eq!(rows(&left), 1 << 19);
+    assert_eq!(left, right);
+    assert_eq!(left_pairs, right_pairs);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 2);
+}
+
+/// The name by which a test tells the process that it kills where to write.
+const KILLED: &str = "IRL_TEST_KILLED_FOLDER";
+
+#[test]
+fn a_killed_run_leaves_readable_parts() {
+    let columns = Column::defaults();
+    if let Some(folder) = std::env::var_os(KILLED).map(PathBuf::from) {
+        let sinks = vec![open_small(&folder.join("a.parquet"), columns, 1000)];
+        write(&start("10.0.0.0/8", 100_000.0, columns), sinks);
+        return;
+    }
+    let folder = Folder::new("killed");
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "a_killed_run_leaves_readable_parts"])
+        .env(KILLED, &folder.0)
+        .spawn()
+        .unwrap();
+    let parts = folder.join("a.parquet.parts");
+    let closed = || {
+        let all = fs::read_dir(&parts).into_iter().flatten().map(|entry| entry.unwrap().path());
+        all.filter(|path| path.extension().is_some_and(|suffix| suffix == "parquet")).collect::<Vec<_>>()
+    };
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while closed().len() < 3 {
+        assert!(Instant::now() < deadline, "no parts were closed");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // SIGKILL: nothing of the process can tidy up.
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let parts = closed();
+    let kept: usize = parts.iter().map(|part| rows(&read(part).0)).sum();
+    assert!(kept >= 1000 * parts.len(), "{kept} rows in {} parts", parts.len());
+    // A new run must not write over them.
+    assert!(matches!(open(&folder.join("a.parquet"), columns, true), Err(MeasureError::Config(_))));
 }
 
 #[test]

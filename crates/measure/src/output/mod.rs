@@ -5,6 +5,7 @@ mod parquet;
 mod text;
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
@@ -43,6 +44,21 @@ impl Format {
     }
 }
 
+/// When a part of a Parquet output is closed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartLimits {
+    /// After so many rows.
+    pub rows: u64,
+    /// After so long.
+    pub time: Duration,
+}
+
+impl Default for PartLimits {
+    fn default() -> Self {
+        Self { rows: 1 << 20, time: Duration::from_secs(60) }
+    }
+}
+
 /// A place for rows.
 pub trait Sink: Send {
     /// Takes rows. Text grows at once; Parquet when its part is closed.
@@ -58,6 +74,17 @@ pub trait Sink: Send {
     fn tick(&mut self) -> Result<(), MeasureError> {
         Ok(())
     }
+
+    /// Makes sure of everything written until now, before the metadata is.
+    ///
+    /// # Errors
+    /// As [`Sink::write`].
+    fn settle(&mut self) -> Result<(), MeasureError> {
+        Ok(())
+    }
+
+    /// Rows it was given and could not keep.
+    fn lost(&self) -> u64;
 
     /// Ends the output and makes it whole. `metadata` is the run's JSON document.
     ///
@@ -78,12 +105,21 @@ pub fn open(
     schema: &SchemaRef,
     header: bool,
 ) -> Result<Box<dyn Sink>, MeasureError> {
-    let stdout = path == Path::new("-");
     match format {
-        Format::Parquet if stdout => Err(MeasureError::Config(
-            "Parquet cannot be written to standard output: name a file with --output-file".into(),
-        )),
-        Format::Parquet => Ok(Box::new(parquet::Parts::open(PathBuf::from(path), schema)?)),
+        Format::Parquet => open_parquet(path, schema, PartLimits::default()),
         text => Ok(Box::new(text::Text::open(PathBuf::from(path), text, family, schema, header)?)),
     }
+}
+
+/// Opens a Parquet output whose parts are closed within these limits; otherwise as [`open`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_parquet(path: &Path, schema: &SchemaRef, limits: PartLimits) -> Result<Box<dyn Sink>, MeasureError> {
+    if path == Path::new("-") {
+        return Err(MeasureError::Config(
+            "Parquet cannot be written to standard output: name a file with --output-file".into(),
+        ));
+    }
+    Ok(Box::new(parquet::Parts::open(PathBuf::from(path), schema, limits)?))
 }

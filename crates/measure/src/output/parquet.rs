@@ -6,7 +6,7 @@
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use ::parquet::arrow::ArrowWriter;
 use ::parquet::basic::{Compression, ZstdLevel};
@@ -20,13 +20,9 @@ use ::parquet::schema::types::ColumnPath;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
-use super::Sink;
+use super::{PartLimits, Sink};
 use crate::error::MeasureError;
 
-/// A part is closed after so long.
-const PART_TIME: Duration = Duration::from_secs(60);
-/// Or after so many rows.
-const PART_ROWS: u64 = 1 << 20;
 /// Columns whose values repeat, for which a dictionary pays.
 const REPEATING: [&str; 4] = ["classification", "daddr", "sport", "icmp_unreach_str"];
 
@@ -37,6 +33,8 @@ pub(super) struct Parts {
     schema: SchemaRef,
     open: Option<Part>,
     closed: Vec<PathBuf>,
+    limits: PartLimits,
+    lost: u64,
 }
 
 struct Part {
@@ -46,7 +44,7 @@ struct Part {
 }
 
 impl Parts {
-    pub(super) fn open(path: PathBuf, schema: &SchemaRef) -> Result<Self, MeasureError> {
+    pub(super) fn open(path: PathBuf, schema: &SchemaRef, limits: PartLimits) -> Result<Self, MeasureError> {
         let mut folder = path.clone().into_os_string();
         folder.push(".parts");
         let folder = PathBuf::from(folder);
@@ -60,7 +58,8 @@ impl Parts {
         // The file itself must be writable too: better to know now than after the last row.
         File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
         fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
-        let mut parts = Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new() };
+        let mut parts =
+            Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new(), limits, lost: 0 };
         parts.open_part()?;
         Ok(parts)
     }
@@ -92,9 +91,12 @@ impl Parts {
 
     fn close_part(&mut self) -> Result<(), MeasureError> {
         let Some(part) = self.open.take() else { return Ok(()) };
+        // Until it has its name, its rows are not safe.
+        self.lost += part.rows;
         part.writer.close().map_err(|error| self.failed(error))?;
         let name = self.folder.join(format!("part-{:06}.parquet", self.closed.len()));
         fs::rename(self.unfinished(), &name).map_err(|error| MeasureError::output(&name, error))?;
+        self.lost -= part.rows;
         self.closed.push(name);
         Ok(())
     }
@@ -182,13 +184,27 @@ impl Sink for Parts {
         let Some(part) = self.open.as_mut() else { return Ok(()) };
         let written = part.writer.write(batch);
         part.rows += batch.num_rows() as u64;
-        written.map_err(|error| self.failed(error))?;
+        if let Err(error) = written {
+            // What the open part holds cannot be read without its end, which there is no room for.
+            self.lost += part.rows;
+            self.open = None;
+            return Err(self.failed(error));
+        }
         self.tick()
     }
 
     fn tick(&mut self) -> Result<(), MeasureError> {
-        let due = |part: &Part| part.rows >= PART_ROWS || (part.rows > 0 && part.since.elapsed() >= PART_TIME);
+        let PartLimits { rows, time } = self.limits;
+        let due = |part: &Part| part.rows >= rows || (part.rows > 0 && part.since.elapsed() >= time);
         if self.open.as_ref().is_some_and(due) { self.close_part() } else { Ok(()) }
+    }
+
+    fn settle(&mut self) -> Result<(), MeasureError> {
+        self.close_part()
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn finish(mut self: Box<Self>, metadata: &str) -> Result<(), MeasureError> {

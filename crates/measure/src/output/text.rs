@@ -23,6 +23,9 @@ pub(super) struct Text {
     lines: Vec<u8>,
     /// Bytes in the output, all of them whole lines.
     written: u64,
+    /// Whole lines that still went of a chunk that failed.
+    partial: usize,
+    lost: u64,
     format: Format,
     family: Family,
     names: Vec<String>,
@@ -64,7 +67,7 @@ impl Text {
         };
         let names: Vec<String> = schema.fields().iter().map(|field| field.name().clone()).collect();
         let lines = Vec::with_capacity(CHUNK + 4096);
-        let mut text = Self { path, out, lines, written: 0, format, family, names };
+        let mut text = Self { path, out, lines, written: 0, partial: 0, lost: 0, format, family, names };
         if format == Format::Csv && header {
             text.lines.extend_from_slice(text.names.join(",").as_bytes());
             text.lines.push(b'\n');
@@ -94,6 +97,9 @@ impl Text {
         // Half a line would be taken for a row. A pipe or device cannot be cut, which changes nothing.
         let whole = self.lines[..sent].iter().rposition(|byte| *byte == b'\n').map_or(0, |last| last + 1);
         self.written += whole as u64;
+        if result.is_err() {
+            self.partial = self.lines[..whole].iter().filter(|byte| **byte == b'\n').count();
+        }
         if let Out::File(file) = &self.out
             && whole < sent
         {
@@ -103,7 +109,8 @@ impl Text {
         result
     }
 
-    fn rows(&mut self, batch: &RecordBatch) -> io::Result<()> {
+    /// Writes rows, and counts in `safe` those of which the output has the line.
+    fn rows(&mut self, batch: &RecordBatch, safe: &mut usize) -> io::Result<()> {
         let mut columns: Vec<Cells<'_>> =
             batch.columns().iter().zip(&self.names).map(|(array, name)| Cells::new(array, name, self.family)).collect();
         // `"name":` of each JSON member.
@@ -134,15 +141,27 @@ impl Text {
             line.push(b'\n');
             if self.lines.len() >= CHUNK {
                 self.flush()?;
+                *safe = row + 1;
             }
         }
-        self.flush()
+        self.flush()?;
+        *safe = batch.num_rows();
+        Ok(())
     }
 }
 
 impl Sink for Text {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), MeasureError> {
-        self.rows(batch).map_err(|error| self.failed(error))
+        let mut safe = 0;
+        let result = self.rows(batch, &mut safe);
+        result.map_err(|error| {
+            self.lost += (batch.num_rows() - safe - self.partial) as u64;
+            self.failed(error)
+        })
+    }
+
+    fn lost(&self) -> u64 {
+        self.lost
     }
 
     fn finish(self: Box<Self>, _metadata: &str) -> Result<(), MeasureError> {
