@@ -282,6 +282,28 @@ fn the_search_for_the_fastest_rate_loses_nothing_whether_all_answer_or_few() {
 }
 
 #[test]
+fn what_was_received_is_what_the_filter_says_it_handed_over() {
+    for (probe, ports) in [("tcp_synscan", "80"), ("icmp_echoscan", ""), ("udp", "53")] {
+        for workers in [1, 2] {
+            let case = Case { probe, ports, workers, ..Case::default() };
+            let (mut config, network) = case.config();
+            config.rows = RowSelection::All;
+            let scan = Scan::start(config, network).unwrap();
+            drain(&scan);
+            let (stats, filter) = (scan.stats(), scan.filter_counters());
+            let of = |name| filter.iter().find(|(each, _)| *each == name).unwrap().1;
+            assert!(of("delivered") > 0, "{probe}");
+            assert_eq!(stats.received, of("delivered") + of("neighbour") + of("fragment"), "{probe}");
+            assert_eq!(stats.overruns, of("ring_full"), "{probe}");
+            // Every answer the World gave met one of the filter's ends.
+            let (before, after) = scan.device().unwrap();
+            let ends: u64 = filter.iter().map(|(_, frames)| frames).sum();
+            assert_eq!(after.rx_packets - before.rx_packets, ends, "{probe}: {filter:?}");
+        }
+    }
+}
+
+#[test]
 fn several_probes_are_told_apart() {
     let case =
         Case { world: WorldConfig { seed: 1, everything_open: true }, targets: "10.0.0.0/20", ..Case::default() };
