@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use serde::Serialize;
 
 use crate::scan::ScanConfig;
-use crate::worker::Shared;
+use crate::shared::Shared;
 
 /// ZMap's patience: the hit rate must stay too low for so long.
 const LOW_NS: u64 = 5_000_000_000;

@@ -11,8 +11,8 @@ use irl_wire::{Cookie, FrameBuilder, Mac, PortRange};
 
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::RowSelection;
+use crate::shared::Shared;
 use crate::stats::WorkerCounters;
-use crate::worker::Shared;
 
 /// RSTs that wait for room in the device's queue; no more are owed.
 const RESETS: usize = 65_536;

@@ -17,6 +17,7 @@ pub mod rows;
 pub mod scan;
 pub mod schema;
 mod search;
+mod shared;
 pub mod stats;
 pub mod status;
 pub mod stream;

@@ -1,7 +1,7 @@
 //! A scan: its configuration, its start, and the handle that its reader holds.
 
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -10,18 +10,18 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
 use irl_link::filter::{FilterCounters, Frames};
-use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock};
+use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest};
 use irl_targets::{CompiledPlan, Family, Plan, registry};
 use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
 
 pub use crate::bounds::EndedBy;
-use crate::bounds::Results;
 use crate::error::MeasureError;
 use crate::map::AnsweredMap;
 use crate::schema::{self, Column};
-use crate::stats::{Stats, WorkerCounters};
+use crate::shared::Shared;
+use crate::stats::Stats;
 use crate::status::Second;
-use crate::worker::{Loop, Shared};
+use crate::worker::Loop;
 
 /// How fast to send.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -158,34 +158,11 @@ impl Scan {
         let owners: Vec<u16> = workers.iter().map(|worker| worker.owner).collect();
         let schema = schema::scan(family, &config.columns);
         let (sender, batches) = bounded(config.queue.max(1));
-        let started_ns = clock::now_ns();
-        let shared = Arc::new(Shared {
-            map,
-            results: Results::new(config.max_results),
-            watermark: AtomicU64::new(0),
-            stop: AtomicBool::new(false),
-            halt: AtomicBool::new(false),
-            ended_by: AtomicU8::new(0),
-            sending: AtomicUsize::new(workers.len()),
-            running: AtomicUsize::new(workers.len()),
-            rate: AtomicU64::new(
-                match config.rate {
-                    ScanRate::PerSecond(rate) => rate,
-                    ScanRate::Search => 0.0,
-                }
-                .to_bits(),
-            ),
-            counters: workers.iter().map(|_| WorkerCounters::default()).collect(),
-            overruns: workers.iter().map(|_| AtomicU64::new(0)).collect(),
-            seconds: Mutex::default(),
-            error: Mutex::new(None),
-            first_frame: Mutex::new(None),
-            started_ns,
-            started_utc_ns: utc_ns(),
-            first_frame_ns: AtomicU64::new(0),
-            last_frame_ns: AtomicU64::new(0),
-            ended_ns: AtomicU64::new(0),
-        });
+        let rate = match config.rate {
+            ScanRate::PerSecond(rate) => rate,
+            ScanRate::Search => 0.0,
+        };
+        let shared = Arc::new(Shared::new(workers.len(), map, config.max_results, rate));
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let task = Loop::new(number, worker, &config, &shared, &network, builders.clone(), sender.clone());
@@ -197,6 +174,11 @@ impl Scan {
                 Ok(thread) => threads.push(thread),
                 Err(error) => {
                     shared.stop.store(true, Ordering::Release);
+                    drop(batches);
+                    for thread in threads {
+                        // Those that were started are stopped before anybody else gets their owners.
+                        let _ = thread.join();
+                    }
                     network.release(&owners);
                     return Err(error.into());
                 }
@@ -343,7 +325,11 @@ impl Scan {
     /// What the filter counted since the run began, by name: what it handed over, and what it dropped for which reason.
     pub fn filter_counters(&self) -> Vec<(&'static str, u64)> {
         let now = self.network.filter_counters();
-        self.filter_before.iter().zip(now.iter()).map(|((name, before), (_, now))| (name, now - before)).collect()
+        self.filter_before
+            .iter()
+            .zip(now.iter())
+            .map(|((name, before), (_, now))| (name, now.saturating_sub(before)))
+            .collect()
     }
 
     /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
@@ -414,9 +400,4 @@ pub struct Times {
     pub last_frame: i64,
     /// The run ended.
     pub end: i64,
-}
-
-fn utc_ns() -> i64 {
-    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_nanos()).unwrap_or(i64::MAX)
 }

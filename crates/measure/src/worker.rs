@@ -6,8 +6,8 @@
 use std::any::Any;
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use arrow_array::RecordBatch;
@@ -16,16 +16,15 @@ use irl_link::record::flags;
 use irl_link::{Gate, Network, Receiver, Worker, clock};
 use irl_wire::{FrameBuilder, PortRange};
 
-use crate::bounds::{Bounds, EndedBy, Results};
+use crate::bounds::{Bounds, EndedBy};
 use crate::error::MeasureError;
 use crate::judge::Judge;
-use crate::map::AnsweredMap;
 use crate::pacer::Pacer;
 use crate::rows::RowBuilder;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
-use crate::stats::{Stats, WorkerCounters};
-use crate::status::Second;
+use crate::shared::{Place, Shared};
+use crate::stats::WorkerCounters;
 use crate::supply::Supply;
 
 /// The longest sleep.
@@ -46,64 +45,10 @@ const SOON_NS: u64 = 50_000;
 /// A device that takes nothing for so long is stuck.
 const STUCK_NS: u64 = 10_000_000_000;
 
-/// What the workers of a run share.
-#[derive(Debug)]
-pub(crate) struct Shared {
-    pub(crate) map: AnsweredMap,
-    pub(crate) results: Results,
-    pub(crate) watermark: AtomicU64,
-    /// Nothing more leaves, nothing more is read.
-    pub(crate) stop: AtomicBool,
-    /// No more probes; answers are read for the cooldown.
-    pub(crate) halt: AtomicBool,
-    /// The first reason why no more probes are sent, an [`EndedBy`]; 0 while they are.
-    pub(crate) ended_by: AtomicU8,
-    pub(crate) sending: AtomicUsize,
-    pub(crate) running: AtomicUsize,
-    /// Probes a second of all workers, as the bits of an f64; 0 searches.
-    pub(crate) rate: AtomicU64,
-    pub(crate) counters: Vec<WorkerCounters>,
-    pub(crate) overruns: Vec<AtomicU64>,
-    pub(crate) seconds: Mutex<Vec<Second>>,
-    pub(crate) error: Mutex<Option<MeasureError>>,
-    /// The first probe of all, as it was built.
-    pub(crate) first_frame: Mutex<Option<Vec<u8>>>,
-    pub(crate) started_ns: u64,
-    pub(crate) started_utc_ns: i64,
-    pub(crate) first_frame_ns: AtomicU64,
-    pub(crate) last_frame_ns: AtomicU64,
-    pub(crate) ended_ns: AtomicU64,
-}
-
-impl Shared {
-    /// Remembers why no more probes are sent, unless there was a reason before.
-    pub(crate) fn end(&self, by: EndedBy) {
-        let _ = self.ended_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed);
-    }
-
-    /// All counters so far.
-    pub(crate) fn stats(&self) -> Stats {
-        let mut stats = Stats::gather(&self.counters);
-        stats.overruns = self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
-        let end = match self.ended_ns.load(Ordering::Acquire) {
-            0 => clock::now_ns(),
-            end => end,
-        };
-        stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9;
-        stats.rate = f64::from_bits(self.rate.load(Ordering::Acquire));
-        stats.sending = self.sending.load(Ordering::Acquire) > 0;
-        stats
-    }
-
-    /// Writes down where the run is.
-    fn note(&self) {
-        let second = Second::new(&self.stats(), self.watermark.load(Ordering::Acquire));
-        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(second);
-    }
-}
-
 /// One worker and all it needs.
 pub(crate) struct Loop {
+    /// Until it ends.
+    place: Option<Place>,
     number: usize,
     workers: u64,
     gate: Gate,
@@ -148,6 +93,7 @@ impl Loop {
         let now = clock::now_ns();
         let hops = network.next_hop();
         Self {
+            place: Some(Place::new(shared)),
             number,
             workers: u64::from(config.workers.max(1)),
             gate: worker.gate,
@@ -206,23 +152,14 @@ impl Loop {
         // A panic is a bug of ours, but the reader must not wait for ever because of it.
         let result = catch_unwind(AssertUnwindSafe(|| self.work()))
             .unwrap_or_else(|panic| Err(MeasureError::Worker(message(panic.as_ref()))));
-        let shared = Arc::clone(&self.shared);
         // Frames that were committed and never left are given up, so that built = sent + refused holds.
         self.gate.abandon();
         WorkerCounters::add(&self.counters().resets_skipped, self.judge.resets.len() as u64);
         self.publish();
         if let Err(error) = result {
-            shared.end(EndedBy::Error);
-            shared.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
-            shared.stop.store(true, Ordering::Release);
+            self.shared.fail(error);
         }
-        if self.done_ns == 0 {
-            shared.sending.fetch_sub(1, Ordering::AcqRel);
-        }
-        if shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
-            shared.ended_ns.store(clock::now_ns(), Ordering::Release);
-            shared.note();
-        }
+        self.place = None;
         self.collect();
         while let Some(batch) = self.outbox.pop_front() {
             // Ends when the reader reads or goes away; nothing is sent or received any more.
@@ -263,7 +200,7 @@ impl Loop {
         if let Some(by) = self.end_of_sending(now) {
             self.shared.end(by);
             self.done_ns = now.max(1);
-            self.shared.sending.fetch_sub(1, Ordering::AcqRel);
+            self.place.as_mut().map(Place::sends_no_more);
             return Ok(0);
         }
         if !self.outbox.is_empty() {

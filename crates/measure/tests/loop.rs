@@ -282,6 +282,31 @@ fn a_worker_that_panics_ends_the_run_with_an_error() {
 }
 
 #[test]
+fn workers_that_panic_keep_nobody_waiting() {
+    // One of the two; and then the other too.
+    for both in [false, true] {
+        let calls = AtomicU64::new(0);
+        let take = move |frames: usize| {
+            let call = calls.fetch_add(1, Ordering::SeqCst);
+            assert!(call != 20 && !(both && call > 20), "the device's bug");
+            Ok(frames.min(10))
+        };
+        let mut config = config("10.0.0.0/8", FAST);
+        config.workers = 2;
+        let scan =
+            Scan::start(config, Arc::new(Handle(Arc::new(Scripted { take: Box::new(take), ..Scripted::open() }))))
+                .unwrap();
+        let start = Instant::now();
+        let error = drain(&scan).unwrap_err();
+        assert!(matches!(error, MeasureError::Worker(_)), "{error}");
+        assert!(scan.is_finished() && !scan.stats().sending);
+        assert_eq!(scan.ended_by(), Some(EndedBy::Error));
+        scan.stop();
+        assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    }
+}
+
+#[test]
 fn the_first_frame_is_kept_as_it_was_sent() {
     let (mut config, network) = (config("10.0.0.0/30", FAST), Arc::new(Scripted::default()));
     config.cooldown = Duration::ZERO;

@@ -1,0 +1,165 @@
+//! What the workers of a run share, and their places in its counts.
+
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use irl_link::clock;
+
+use crate::bounds::{EndedBy, Results};
+use crate::error::MeasureError;
+use crate::map::AnsweredMap;
+use crate::stats::{Stats, WorkerCounters};
+use crate::status::Second;
+
+/// What the workers of a run share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) map: AnsweredMap,
+    pub(crate) results: Results,
+    pub(crate) watermark: AtomicU64,
+    /// Nothing more leaves, nothing more is read.
+    pub(crate) stop: AtomicBool,
+    /// No more probes; answers are read for the cooldown.
+    pub(crate) halt: AtomicBool,
+    /// The first reason why no more probes are sent, an [`EndedBy`]; 0 while they are.
+    pub(crate) ended_by: AtomicU8,
+    pub(crate) sending: AtomicUsize,
+    pub(crate) running: AtomicUsize,
+    /// Probes a second of all workers, as the bits of an f64; 0 searches.
+    pub(crate) rate: AtomicU64,
+    pub(crate) counters: Vec<WorkerCounters>,
+    pub(crate) overruns: Vec<AtomicU64>,
+    pub(crate) seconds: Mutex<Vec<Second>>,
+    pub(crate) error: Mutex<Option<MeasureError>>,
+    /// The first probe of all, as it was built.
+    pub(crate) first_frame: Mutex<Option<Vec<u8>>>,
+    pub(crate) started_ns: u64,
+    pub(crate) started_utc_ns: i64,
+    pub(crate) first_frame_ns: AtomicU64,
+    pub(crate) last_frame_ns: AtomicU64,
+    pub(crate) ended_ns: AtomicU64,
+}
+
+impl Shared {
+    /// The state of a run that begins now, with so many workers.
+    pub(crate) fn new(workers: usize, map: AnsweredMap, max_results: Option<u64>, rate: f64) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            map,
+            results: Results::new(max_results),
+            watermark: AtomicU64::new(0),
+            stop: AtomicBool::new(false),
+            halt: AtomicBool::new(false),
+            ended_by: AtomicU8::new(0),
+            sending: AtomicUsize::new(workers),
+            running: AtomicUsize::new(workers),
+            rate: AtomicU64::new(rate.to_bits()),
+            counters: (0..workers).map(|_| WorkerCounters::default()).collect(),
+            overruns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
+            seconds: Mutex::default(),
+            error: Mutex::new(None),
+            first_frame: Mutex::new(None),
+            started_ns: clock::now_ns(),
+            started_utc_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+            first_frame_ns: AtomicU64::new(0),
+            last_frame_ns: AtomicU64::new(0),
+            ended_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Remembers why no more probes are sent, unless there was a reason before.
+    pub(crate) fn end(&self, by: EndedBy) {
+        let _ = self.ended_by.compare_exchange(0, by as u8, Ordering::AcqRel, Ordering::Relaxed);
+    }
+
+    /// Ends the run because of an error; the first one is kept.
+    pub(crate) fn fail(&self, error: MeasureError) {
+        self.end(EndedBy::Error);
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+        self.stop.store(true, Ordering::Release);
+    }
+
+    /// All counters so far.
+    pub(crate) fn stats(&self) -> Stats {
+        let mut stats = Stats::gather(&self.counters);
+        stats.overruns = self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
+        let end = match self.ended_ns.load(Ordering::Acquire) {
+            0 => clock::now_ns(),
+            end => end,
+        };
+        stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9;
+        stats.rate = f64::from_bits(self.rate.load(Ordering::Acquire));
+        stats.sending = self.sending.load(Ordering::Acquire) > 0;
+        stats
+    }
+
+    /// Writes down where the run is.
+    pub(crate) fn note(&self) {
+        let second = Second::new(&self.stats(), self.watermark.load(Ordering::Acquire));
+        self.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(second);
+    }
+}
+
+/// Holds a worker's place in the counts of those that send and run. It goes with the worker, however that ends: the
+/// others and the reader would wait for ever for one that is counted and gone.
+pub(crate) struct Place {
+    shared: Arc<Shared>,
+    sends: bool,
+}
+
+impl Place {
+    /// A worker's place in the counts, in which it is already.
+    pub(crate) fn new(shared: &Arc<Shared>) -> Self {
+        Self { shared: Arc::clone(shared), sends: true }
+    }
+
+    /// It has sent its last probe.
+    pub(crate) fn sends_no_more(&mut self) {
+        if std::mem::take(&mut self.sends) {
+            self.shared.sending.fetch_sub(1, Ordering::AcqRel);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.sends_no_more();
+        if std::thread::panicking() {
+            self.shared.fail(MeasureError::Worker("it panicked while it ended".to_owned()));
+        }
+        if self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            self.shared.ended_ns.store(clock::now_ns(), Ordering::Release);
+            self.shared.note();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_worker_that_panics_wherever_it_is_leaves_its_place_and_a_reason() {
+        let map = AnsweredMap::new(1, 4096, 2).unwrap();
+        let shared = Arc::new(Shared::new(2, map, None, 1.0));
+        let mut places = [Place::new(&shared), Place::new(&shared)].into_iter();
+        let counts = || (shared.sending.load(Ordering::Acquire), shared.running.load(Ordering::Acquire));
+        let mut place = places.next().unwrap();
+        place.sends_no_more();
+        place.sends_no_more();
+        assert_eq!(counts(), (1, 2));
+        drop(place);
+        assert_eq!(counts(), (1, 1));
+        assert!(!shared.stop.load(Ordering::Acquire) && shared.ended_ns.load(Ordering::Acquire) == 0);
+        let last = places.next().unwrap();
+        let panicked = std::thread::spawn(move || {
+            let _last = last;
+            panic!("a bug");
+        });
+        assert!(panicked.join().is_err());
+        assert_eq!(counts(), (0, 0));
+        assert!(shared.stop.load(Ordering::Acquire) && shared.ended_ns.load(Ordering::Acquire) > 0);
+        assert!(matches!(*shared.error.lock().unwrap(), Some(MeasureError::Worker(_))));
+    }
+}
