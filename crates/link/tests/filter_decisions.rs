@@ -6,7 +6,8 @@ mod support;
 use std::net::SocketAddr;
 
 use irl_link::filter::{
-    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, OwnAddress, OwnerConfig, Reason, TwinFilter, Verdict,
+    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, OwnAddress, OwnerConfig, Reason, TwinFilter,
+    Verdict,
 };
 use irl_link::record::{Kind, Record, flags, options};
 use irl_wire::cookie::Key;

@@ -6,7 +6,8 @@ use std::net::{SocketAddr, TcpListener, UdpSocket};
 
 use irl_link::Receiver;
 use irl_link::filter::{
-    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, KernelFilter, OwnAddress, OwnerConfig, TwinFilter, Verdict,
+    Accept, AddressKind, FilterConfig, Frames, HostSocket, HostSockets, KernelFilter, OwnAddress, OwnerConfig,
+    TwinFilter, Verdict,
 };
 use irl_link::record::Record;
 use irl_wire::cookie::Key;
