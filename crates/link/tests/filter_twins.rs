@@ -1,7 +1,9 @@
-//! The C twins say what their Rust sides say: record layout against `record.rs`, cookie against `irl_wire::cookie`.
+//! The C twins say what their Rust sides say: record layout against `record.rs`, cookie against the published vectors
+//! and `irl_wire::cookie`.
 
 mod support;
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -131,47 +133,48 @@ fn the_record_header_is_record_rs_in_c() {
     }
 }
 
-#[test]
-fn the_cookie_in_c_is_the_cookie_in_rust() {
-    let mut random = Random::new(5);
-    let (mut calls, mut expected) = (String::new(), Vec::new());
-    for _ in 0..500 {
-        let secret: [u8; 16] = random.bytes(16).try_into().expect("16 were asked for");
-        let key = Key::new(secret);
-        let [k0, k1] = key.halves();
-        let number = |bytes: Vec<u8>| u128::from_be_bytes(bytes.try_into().expect("16 were asked for"));
-        let (ours, target, port) = (number(random.bytes(16)), number(random.bytes(16)), random.next() as u16);
-        let (ours4, target4) = (ours as u32, target as u32);
-        // What a load from the wire gives: the bytes in network order, read as the machine reads them.
-        let halves = |address: u128| {
-            let bytes = address.to_be_bytes();
-            let half = |at: usize| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 of 16"));
-            (half(0), half(8))
-        };
-        let ((o0, o1), (t0, t1)) = (halves(ours), halves(target));
-        let (o4, t4) = (u32::from_ne_bytes(ours4.to_be_bytes()), u32::from_ne_bytes(target4.to_be_bytes()));
-        let p = u16::from_ne_bytes(port.to_be_bytes());
-        calls += &format!("four({k0}ULL, {k1}ULL, {o4}U, {t4}U, {p});\n");
-        calls += &format!("six({k0}ULL, {k1}ULL, {o0}ULL, {o1}ULL, {t0}ULL, {t1}ULL, {p});\n");
-        for cookie in [key.v4(ours4, target4, port), key.v6(ours, target, port)] {
-            expected.push(format!(
-                "{} {} {} {} {} {}",
-                cookie.0,
-                cookie.seq(),
-                cookie.port_part(),
-                cookie.ip_id(),
-                cookie.echo_id(),
-                cookie.echo_seq()
-            ));
+/// One cookie to compute: key, our address, the target's and its port.
+struct Case {
+    key: Key,
+    ours: IpAddr,
+    target: IpAddr,
+    port: u16,
+}
+
+impl Case {
+    /// The call that has the C twin compute it, with addresses and port as a load from the wire gives them: the bytes
+    /// in network order, read as the machine reads them.
+    fn call(&self) -> String {
+        let [k0, k1] = self.key.halves();
+        let port = u16::from_ne_bytes(self.port.to_be_bytes());
+        match (self.ours, self.target) {
+            (IpAddr::V4(ours), IpAddr::V4(target)) => {
+                let [ours, target] = [ours, target].map(|address| u32::from_ne_bytes(address.octets()));
+                format!("four({k0}ULL, {k1}ULL, {ours}U, {target}U, {port});\n")
+            }
+            (IpAddr::V6(ours), IpAddr::V6(target)) => {
+                let halves = |address: Ipv6Addr| {
+                    let bytes = address.octets();
+                    [0, 8].map(|at| u64::from_ne_bytes(bytes[at..at + 8].try_into().expect("8 of 16")))
+                };
+                let ([o0, o1], [t0, t1]) = (halves(ours), halves(target));
+                format!("six({k0}ULL, {k1}ULL, {o0}ULL, {o1}ULL, {t0}ULL, {t1}ULL, {port});\n")
+            }
+            _ => panic!("{} and {} are of two families", self.ours, self.target),
         }
     }
+}
+
+/// The cookies of the C twin, each with its parts: seq, port part, IP id, echo id, echo seq.
+fn cookies_in_c(name: &str, cases: &[Case]) -> Option<Vec<String>> {
+    let calls: String = cases.iter().map(Case::call).collect();
     let source = format!(
         r#"#include <stdio.h>
 #include "kernel.h"
 #include "cookie.h"
 static void print(u64 c)
 {{
-	printf("%llu %u %u %u %u %u\n", c, cookie_seq(c), cookie_port_part(c), cookie_ip_id(c), cookie_echo_id(c),
+	printf("%016llx %u %u %u %u %u\n", c, cookie_seq(c), cookie_port_part(c), cookie_ip_id(c), cookie_echo_id(c),
 	       cookie_echo_seq(c));
 }}
 static void four(u64 k0, u64 k1, u32 ours, u32 target, u16 port)
@@ -189,6 +192,51 @@ int main(void)
 }}
 "#
     );
-    let Some(output) = run_c("cookie_twin", &source) else { return };
-    assert_eq!(output.lines().collect::<Vec<_>>(), expected);
+    Some(run_c(name, &source)?.lines().map(str::to_owned).collect())
+}
+
+#[test]
+fn the_cookie_in_c_is_what_was_published() {
+    let file = include_str!("../../wire/vectors/cookie-v1.json");
+    let published: Vec<serde_json::Value> = serde_json::from_str(file).expect("the published vectors are JSON");
+    assert!(!published.is_empty());
+    let text = |vector: &serde_json::Value, name: &str| vector[name].as_str().expect("a string").to_owned();
+    let cases: Vec<Case> = published
+        .iter()
+        .map(|vector| Case {
+            key: Key::new(u128::from_str_radix(&text(vector, "secret"), 16).expect("32 digits").to_be_bytes()),
+            ours: text(vector, "ours").parse().expect("an address"),
+            target: text(vector, "target").parse().expect("an address"),
+            port: vector["port"].as_u64().and_then(|port| port.try_into().ok()).expect("a port"),
+        })
+        .collect();
+    let Some(output) = cookies_in_c("cookie_published", &cases) else { return };
+    assert_eq!(output.len(), published.len());
+    for (found, vector) in output.iter().zip(&published) {
+        assert_eq!(found.split(' ').next(), vector["cookie"].as_str(), "{vector}");
+    }
+}
+
+#[test]
+fn the_cookie_in_c_is_the_cookie_in_rust() {
+    let mut random = Random::new(5);
+    let (mut cases, mut expected) = (Vec::new(), Vec::new());
+    for _ in 0..500 {
+        let key = Key::new(random.bytes(16).try_into().expect("16 were asked for"));
+        let mut number = || u128::from_be_bytes(random.bytes(16).try_into().expect("16 were asked for"));
+        let (ours, target) = (number(), number());
+        let port = random.next() as u16;
+        let (ours4, target4) = (ours as u32, target as u32);
+        for cookie in [key.v4(ours4, target4, port), key.v6(ours, target, port)] {
+            let (id, echo) = (cookie.ip_id(), (cookie.echo_id(), cookie.echo_seq()));
+            let (seq, part) = (cookie.seq(), cookie.port_part());
+            expected.push(format!("{:016x} {seq} {part} {id} {} {}", cookie.0, echo.0, echo.1));
+        }
+        let [ours4, target4] = [ours4, target4].map(|address| Ipv4Addr::from_bits(address).into());
+        let [ours, target] = [ours, target].map(|address| Ipv6Addr::from_bits(address).into());
+        cases.push(Case { key, ours: ours4, target: target4, port });
+        cases.push(Case { key, ours, target, port });
+    }
+    let Some(output) = cookies_in_c("cookie_twin", &cases) else { return };
+    assert_eq!(output, expected);
 }
