@@ -24,7 +24,7 @@ pub mod stack;
 pub use engine::{Batch, Kicked, Receiver, Sender, Worker};
 pub use error::LinkError;
 #[cfg(target_os = "linux")]
-pub use neighbour::Dad;
+pub use neighbour::{Dad, Heard};
 pub use network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
 pub use null::NullSender;
 pub use policy::{

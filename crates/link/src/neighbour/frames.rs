@@ -135,19 +135,34 @@ impl Us {
 
 /// A neighbour frame that says something to us.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Heard {
-    /// Somebody asks for `target`; `asker` is `None` from one who looks for conflicts.
-    Question { target: IpAddr, asker: Option<IpAddr>, mac: Mac },
-    /// Somebody says where `address` is.
-    Answer { address: IpAddr, mac: Mac },
+pub enum Heard {
+    /// Somebody asks where an address is.
+    Question {
+        /// The address asked for.
+        target: IpAddr,
+        /// The address of who asks; `None` from one who looks for conflicts.
+        asker: Option<IpAddr>,
+        /// Where the answer goes.
+        mac: Mac,
+    },
+    /// Somebody says where an address is.
+    Answer {
+        /// The address.
+        address: IpAddr,
+        /// Where it is.
+        mac: Mac,
+    },
 }
 
 impl Heard {
-    /// Reads a frame; `None` for one that is no neighbour frame, cut short or wrong.
-    pub(super) fn parse(frame: &[u8]) -> Option<Self> {
+    /// Reads a frame; `None` for one that is no neighbour frame, cut short or wrong. A group's MAC is never believed.
+    pub fn parse(frame: &[u8]) -> Option<Self> {
         let at = if frame.get(12..14)? == [0x81, 0x00] { 16 } else { 12 };
         let body = frame.get(at + 2..)?;
         let link_source = Mac(frame.get(6..12)?.try_into().ok()?);
+        if link_source.is_multicast() {
+            return None;
+        }
         match frame.get(at..at + 2)? {
             [0x08, 0x06] => Self::parse_arp(body),
             [0x86, 0xdd] => Self::parse_discovery(body, link_source),
@@ -190,6 +205,9 @@ impl Heard {
             return None;
         }
         let target = address(&message[8..24])?;
+        if target.is_multicast() {
+            return None;
+        }
         let option = |kind| link_option(&message[24..], kind);
         match message[0] {
             SOLICITATION if source.is_unspecified() => {
@@ -283,6 +301,16 @@ mod tests {
         for length in 0..good.len() {
             assert_eq!(Heard::parse(&good[..length]), None);
         }
+    }
+
+    #[test]
+    fn a_group_has_no_mac_and_no_mac_is_a_groups() {
+        for frame in [US.announcement(ip("10.0.0.1")), US.announcement(ip("fd00::1"))] {
+            let mut from_a_group = frame;
+            from_a_group[6] |= 1;
+            assert_eq!(Heard::parse(&from_a_group), None);
+        }
+        assert_eq!(Heard::parse(&US.advertisement("ff02::1".parse().unwrap(), None)), None);
     }
 
     #[test]

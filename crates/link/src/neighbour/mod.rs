@@ -18,7 +18,8 @@ use crate::policy::Gate;
 
 pub use conflict::Dad;
 pub(crate) use conflict::refuse_conflicts;
-use frames::{Heard, Us};
+pub use frames::Heard;
+use frames::Us;
 use table::Table;
 
 /// What neighbours have to do with us, counted.
