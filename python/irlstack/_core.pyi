@@ -99,7 +99,7 @@ class Plan:
         secret: bytes | None = None,
         probe_module: str = "tcp_synscan",
         probe_args: Mapping[str, str] = ...,
-        source_ip: Sequence[str | _Address] = ...,
+        source_ip: str | _Address | Sequence[str | _Address] = ...,
         source_port: str | None = None,
         probe_ttl: int | None = None,
         probes: int | None = None,
@@ -215,7 +215,7 @@ class RawStack:
     @staticmethod
     def open(
         interface: str | None = None,
-        source_ip: Sequence[str | _Address] = ...,
+        source_ip: str | _Address | Sequence[str | _Address] = ...,
         towards: str | _Address | None = None,
         gateway_mac: str | None = None,
         vlan: int | None = None,
@@ -225,7 +225,7 @@ class RawStack:
     @staticmethod
     def simulate(
         world: World,
-        source_ip: Sequence[str | _Address],
+        source_ip: str | _Address | Sequence[str | _Address],
         *,
         loss: float = 0.0,
         duplicate: float = 0.0,

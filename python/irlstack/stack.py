@@ -33,7 +33,7 @@ class PlanKeywords(TypedDict, total=False):
     secret: bytes | None
     probe_module: str
     probe_args: Mapping[str, str]
-    source_ip: Sequence[Address]
+    source_ip: Address | Sequence[Address]
     source_port: str | None
     probe_ttl: int | None
     probes: int | None
@@ -143,13 +143,13 @@ class _Request:
 class Stack:
     """An opened interface: engine, filter, policy, our addresses and our neighbours.
 
-        with irl.Stack("eth0", source_ip=["192.0.2.10"]) as stack:
+        with irl.Stack("eth0", source_ip="192.0.2.10") as stack:
             for batch in stack.scan("10.0.0.0/16", ports=80, rate=10_000):
                 ...
 
     Args:
         interface: its name; where the route leads when None.
-        source_ip: our addresses: spare ones of the link, which we then answer for, or the host's own.
+        source_ip: our address, or a list of them: spare ones of the link, which we then answer for, or the host's own.
         source_port: ports on which `receive` listens, "61000-61999"; needed on the host's own addresses.
         towards: an address whose route decides interface and source where they are not given.
         gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
@@ -169,7 +169,7 @@ class Stack:
         self,
         interface: str | None = None,
         *,
-        source_ip: Sequence[Address] = (),
+        source_ip: Address | Sequence[Address] = (),
         source_port: str | None = None,
         towards: Address | None = None,
         gateway_mac: str | None = None,
@@ -184,7 +184,7 @@ class Stack:
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
-        raw = RawStack.open(interface, list(source_ip), towards, gateway_mac, vlan, engine, dad)
+        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad)
         self._hold(raw, policy, source_port)
 
     @classmethod
@@ -192,7 +192,7 @@ class Stack:
         cls,
         world: World | None = None,
         *,
-        source_ip: Sequence[Address] = ("198.18.0.10", "fd00:18::10"),
+        source_ip: Address | Sequence[Address] = ("198.18.0.10", "fd00:18::10"),
         source_port: str | None = None,
         impairment: Impairment | None = None,
         policy: Policy | None = None,
@@ -201,7 +201,7 @@ class Stack:
 
         Args:
             world: its hosts; World(seed=1) when None.
-            source_ip: our addresses.
+            source_ip: our address, or a list of them.
             source_port: ports on which `receive` listens.
             impairment: what the link does to frames.
             policy: who is responsible; by default what the configuration files say.

@@ -2,6 +2,7 @@
 
 import asyncio
 import struct
+from ipaddress import IPv4Address
 
 import numpy as np
 import pyarrow as pa
@@ -37,6 +38,19 @@ def test_every_syn_is_answered_to_whoever_sent_it(stack: irl.Stack) -> None:
     assert len(frames) == len(sent)
     assert {frame[26:30] for frame in frames} == {packet[16:20] for packet in sent}
     assert all(frame[47] == 0x12 for frame in frames)
+
+
+def test_one_address_needs_no_list() -> None:
+    with irl.Stack.simulated(WORLD, source_ip=OURS) as stack:
+        assert [str(address) for address in stack.sources] == [OURS]
+        run = stack.scan("10.0.0.0/24", ports=80, source_ip=OURS, rate=0, cooldown_time=0.1, rows="all")
+        assert {row for batch in run for row in batch.to_pydict()["daddr"]} == {int(IPv4Address(OURS))}
+    run = irl.scan(
+        "10.0.0.0/24", ports=80, engine="sim", world=WORLD, source_ip="198.18.0.77", rate=0, cooldown_time=0.1
+    )
+    assert sum(len(batch) for batch in run) == 256
+    with pytest.raises(irl.ConfigError, match="is no address"):
+        irl.Stack("lo", source_ip="loopback")
 
 
 def as_array() -> np.ndarray:

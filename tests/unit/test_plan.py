@@ -2,6 +2,7 @@
 
 import pickle
 import stat
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import numpy as np
@@ -57,6 +58,27 @@ def test_targets_reach_arrow_libraries_without_a_copy_of_ours() -> None:
     assert frame.height == len(targets) == 65_536
     batch = next(iter(targets))
     assert pa.record_batch(batch).num_rows == len(batch)
+
+
+@pytest.mark.parametrize(
+    ("given", "meant"),
+    [
+        ("192.0.2.10", ["192.0.2.10"]),
+        (IPv4Address("192.0.2.10"), ["192.0.2.10"]),
+        ("192.0.2.10, 192.0.2.11", ["192.0.2.10", "192.0.2.11"]),
+        (["192.0.2.10", IPv4Address("192.0.2.11")], ["192.0.2.10", "192.0.2.11"]),
+        ((), []),
+    ],
+)
+def test_one_source_address_needs_no_list(given: str, meant: list[str]) -> None:
+    plan = irl.Plan("10.0.0.0/16", ports=80, source_ip=given)
+    assert [str(address) for address in plan.source_ip] == meant
+
+
+@pytest.mark.parametrize("given", ["192.0.2", ["192.0.2.10", "eth0"], 17, b"192.0.2.10", "", [17]])
+def test_what_is_no_source_address_is_named(given: str) -> None:
+    with pytest.raises(irl.ConfigError, match=r"source_ip: .* is no address"):
+        irl.Plan("10.0.0.0/16", ports=80, source_ip=given)
 
 
 def test_a_plan_file_is_private_and_gives_the_same_plan(tmp_path: Path) -> None:

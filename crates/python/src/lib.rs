@@ -5,6 +5,7 @@
 
 #![deny(unsafe_code)]
 
+mod addresses;
 mod arrow;
 mod errors;
 mod frames;

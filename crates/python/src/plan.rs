@@ -10,6 +10,7 @@ use irl_wire::Mac;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
+use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
 use crate::prefix::{family_name, texts};
 use crate::probe;
@@ -36,7 +37,7 @@ use crate::targets::PyTargets;
 ///     seed: fixes the order; random when None.
 ///     secret: 16 bytes, the key of the cookie; random when None.
 ///     probe_module: the name of a probe, with `probe_args`.
-///     source_ip: addresses the probes come from; source_port: "61000-65535", the default.
+///     source_ip: the address the probes come from, or a list of them; source_port: "61000-65535", the default.
 ///     probe_ttl: time to live or hop limit.
 ///     probes: probes a target.
 ///     rate: probes a second, 0 = as fast as our own loss allows; max_targets: over all shards.
@@ -157,7 +158,7 @@ impl PyPlan {
 impl PyPlan {
     #[new]
     #[pyo3(signature = (*targets, ports=None, list_of_ips_file=None, allowlist_file=Vec::new(), blocklist_file=Vec::new(), seed=None,
-        secret=None, probe_module="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Vec::new(), source_port=None, probe_ttl=None,
+        secret=None, probe_module="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Addresses::default(), source_port=None, probe_ttl=None,
         probes=None, rate=None, max_targets=None, shards=None, contact=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -170,7 +171,7 @@ impl PyPlan {
         secret: Option<Vec<u8>>,
         probe_module: &str,
         probe_args: BTreeMap<String, String>,
-        source_ip: Vec<IpAddr>,
+        source_ip: Addresses,
         source_port: Option<&str>,
         probe_ttl: Option<i128>,
         probes: Option<i128>,
@@ -179,7 +180,7 @@ impl PyPlan {
         shards: Option<i128>,
         contact: Option<String>,
     ) -> Result<Self> {
-        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip).probe(probe_module, probe_args);
+        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip.0).probe(probe_module, probe_args);
         for path in allowlist_file {
             builder = builder.allowlist(path);
         }

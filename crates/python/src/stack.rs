@@ -11,6 +11,7 @@ use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
+use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
 use crate::frames::PyStream;
 use crate::output;
@@ -30,13 +31,13 @@ impl PyStack {
     /// Opens an interface.
     #[staticmethod]
     #[cfg(target_os = "linux")]
-    #[pyo3(signature = (interface=None, source_ip=Vec::new(), towards=None, gateway_mac=None, vlan=None, engine="auto",
+    #[pyo3(signature = (interface=None, source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
         dad="fast"))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
         interface: Option<String>,
-        source_ip: Vec<IpAddr>,
+        source_ip: Addresses,
         towards: Option<IpAddr>,
         gateway_mac: Option<&str>,
         vlan: Option<u16>,
@@ -50,7 +51,7 @@ impl PyStack {
             .transpose()?;
         let config = irl_link::StackConfig {
             interface,
-            sources: source_ip,
+            sources: source_ip.0,
             towards,
             gateway_mac,
             vlan,
@@ -67,7 +68,7 @@ impl PyStack {
     #[pyo3(signature = (world, source_ip, *, loss=0.0, duplicate=0.0, reorder=0.0, delay_ms=0.0, seed=1))]
     fn simulate(
         world: &PyWorld,
-        source_ip: Vec<IpAddr>,
+        source_ip: Addresses,
         loss: f64,
         duplicate: f64,
         reorder: f64,
@@ -78,7 +79,7 @@ impl PyStack {
         // A reordered frame comes later than those of the next millisecond.
         let way = Direction { loss, duplicate, reorder, reorder_ns: 1_000_000, delay_ns };
         let impairment = Impairment { seed, there: way, back: way };
-        let network = SimNetwork::new(SimConfig { world: world.0, impairment, sources: source_ip });
+        let network = SimNetwork::new(SimConfig { world: world.0, impairment, sources: source_ip.0 });
         Self { network: Arc::new(network) }
     }
 
