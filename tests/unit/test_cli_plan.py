@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -47,6 +48,42 @@ def test_a_dry_run_shows_frames_of_every_probe(command: Command, probe: str, sho
     more = ["-p", "53", "--probe-args", "text:a\\x00\\n"] if probe == "udp" else []
     assert shown in command("plan", "10.0.0.0/16", "-M", probe, "-d", *more).out
     assert command("plan", "fd00::/112", "-M", probe, "-d", *more).status == 0
+
+
+def right_checksums(frame: bytes) -> list[str]:
+    """What the checksums of a frame without VLAN tag should be, transport first, computed the slow way."""
+
+    def words(data: bytes) -> int:
+        data += bytes(len(data) % 2)
+        return sum(int.from_bytes(data[at : at + 2]) for at in range(0, len(data), 2))
+
+    def folded(total: int) -> int:
+        return 0xFFFE - (total - 1) % 0xFFFF
+
+    v4 = frame[12:14] == b"\x08\x00"
+    header, segment = (frame[14:34], frame[34:]) if v4 else (frame[14:54], frame[54:])
+    protocol, addresses = (header[9], header[12:20]) if v4 else (header[6], header[8:40])
+    at = {1: 2, 6: 16, 17: 6, 58: 2}[protocol]
+    pseudo = 0 if protocol == 1 else words(addresses) + protocol + len(segment)
+    transport = folded(pseudo + words(segment[:at] + segment[at + 2 :]))
+    if protocol == 17:
+        transport = transport or 0xFFFF  # 0 would say that there is none
+    network = [folded(words(header[:10] + header[12:]))] if v4 else []
+    return [f"{checksum:#06x}" for checksum in (transport, *network)]
+
+
+@pytest.mark.parametrize("targets", ["10.0.0.0/16", "fd00::/112"])
+@pytest.mark.parametrize("probe", ["tcp_synscan", "icmp_echoscan", "udp"])
+def test_a_dry_run_shows_the_checksums_that_are_sent(
+    command: Command, tmp_path: Path, probe: str, targets: str
+) -> None:
+    ports = [] if probe == "icmp_echoscan" else ["-p", "53"]
+    assert command("plan", targets, "-M", probe, *ports).status == 0
+    frames = irl.Plan.load(tmp_path / "plan.toml").frames()
+    lines = command("scan", "--plan", "plan.toml", "--dryrun").out.splitlines()
+    assert len(lines) == len(frames) == 10
+    for line, frame in zip(lines, frames, strict=True):
+        assert re.findall("checksum (0x[0-9a-f]{4})", line) == right_checksums(frame), line
 
 
 def test_targets_are_listed_in_order(command: Command) -> None:
