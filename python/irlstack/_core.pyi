@@ -221,6 +221,7 @@ class RawStack:
         vlan: int | None = None,
         engine: str = "auto",
         dad: str = "fast",
+        source_mac: str | None = None,
     ) -> RawStack: ...
     @staticmethod
     def simulate(

@@ -153,6 +153,8 @@ class Stack:
         source_port: ports on which `receive` listens, "61000-61999"; needed on the host's own addresses.
         towards: an address whose route decides interface and source where they are not given.
         gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
+        source_mac: where frames come from; the interface's own MAC when None. Neighbours are told of the interface's
+            own in any case, so that answers arrive.
         vlan: a tag that frames carry.
         engine: "auto" or "packet".
         dad: duplicate-address detection for spare addresses: "fast", "rfc5227" or "off".
@@ -173,6 +175,7 @@ class Stack:
         source_port: str | None = None,
         towards: Address | None = None,
         gateway_mac: str | None = None,
+        source_mac: str | None = None,
         vlan: int | None = None,
         engine: str = "auto",
         dad: Literal["fast", "rfc5227", "off"] = "fast",
@@ -184,7 +187,7 @@ class Stack:
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
-        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad)
+        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac)
         self._hold(raw, policy, source_port)
 
     @classmethod
@@ -353,6 +356,7 @@ def scan(
     *targets: object,
     interface: str | None = None,
     gateway_mac: str | None = None,
+    source_mac: str | None = None,
     vlan: int | None = None,
     engine: str = "auto",
     dad: Literal["fast", "rfc5227", "off"] = "fast",
@@ -370,6 +374,7 @@ def scan(
         targets: prefixes, addresses, ranges; all of IPv4 when there are none.
         interface: see [`Stack`][irlstack.Stack].
         gateway_mac: see there.
+        source_mac: see there.
         vlan: see there.
         dad: see there.
         engine: "auto", "packet", or "sim": a synthetic Internet inside this process.
@@ -384,7 +389,8 @@ def scan(
     """
     if engine != "sim" and (world is not None or impairment is not None):
         raise ConfigError('A World and an impairment go with engine="sim".')
-    for name, value in (("interface", interface), ("gateway_mac", gateway_mac), ("vlan", vlan)):
+    link = {"interface": interface, "gateway_mac": gateway_mac, "source_mac": source_mac, "vlan": vlan}
+    for name, value in link.items():
         if engine == "sim" and value is not None:
             raise ConfigError(f"The simulated link has no {name} to choose.")
     request = _Request(targets, keywords, opens=engine != "sim")
@@ -393,6 +399,7 @@ def scan(
         if engine == "sim":
             sources = request.plan.source_ip or [_SIMULATED_SOURCE[request.plan.family]]
             return RawStack.simulate(world or World(), sources, **asdict(impairment or Impairment()))
-        return RawStack.open(interface, request.plan.source_ip, request.towards, gateway_mac, vlan, engine, dad)
+        sources, towards = request.plan.source_ip, request.towards
+        return RawStack.open(interface, sources, towards, gateway_mac, vlan, engine, dad, source_mac)
 
     return request.run(open_stack)

@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from tests.netns.conftest import SPARE6, Pair, Scan
+from tests.netns.conftest import GATEWAY, SPARE, SPARE6, Pair, Scan, sh
 
 HOSTS = 1 << 20
 
@@ -66,6 +66,24 @@ def test_an_ipv6_108_is_reached_by_neighbour_discovery(
     arguments = ["fd00::/108", "-p", "80", "-i", "va", "-S", SPARE6, "-r", "100k", "-c", "2", "--json"]
     arguments += ["-o", str(output)]
     check(pair.irlstack("scan", *arguments), output)
+
+
+def test_a_source_mac_is_in_the_frames_and_answers_still_find_the_way(everybody: Pair) -> None:
+    mac = "02:00:00:00:be:ef"
+    scan = everybody.scan(GATEWAY, "-M", "icmp_echoscan", "--source-mac", mac, "-r", "10", "-c", "1")
+    assert scan.code == 0, scan.stderr
+    assert scan.document["found"] == 1
+    assert scan.document["source_mac"] == mac
+    assert scan.document["first_frame"][12:24] == mac.replace(":", "")
+    known = sh("ip", "-n", everybody.b, "neigh", "show", SPARE)
+    assert everybody.mac_a in known, "what the neighbour was told is where answers arrive"
+
+
+@pytest.mark.parametrize("wrong", ["01:00:00:00:00:01", "ff:ff:ff:ff:ff:ff", "00:00:00:00:00:00", "02:00"])
+def test_a_source_mac_that_is_no_machines_is_refused(make_pair: Callable[..., Pair], wrong: str) -> None:
+    scan = make_pair().scan("10.0.0.0/24", "-p", "80", "--source-mac", wrong, "-r", "10")
+    assert scan.code == 2
+    assert wrong in scan.stderr
 
 
 @pytest.mark.parametrize("suffix", ["csv", "jsonl"])

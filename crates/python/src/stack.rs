@@ -32,7 +32,7 @@ impl PyStack {
     #[staticmethod]
     #[cfg(target_os = "linux")]
     #[pyo3(signature = (interface=None, source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
-        dad="fast"))]
+        dad="fast", source_mac=None))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -43,17 +43,14 @@ impl PyStack {
         vlan: Option<u16>,
         engine: &str,
         dad: &str,
+        source_mac: Option<&str>,
     ) -> Result<Self> {
-        let gateway_mac = gateway_mac
-            .map(|text| {
-                text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
-            })
-            .transpose()?;
         let config = irl_link::StackConfig {
             interface,
             sources: source_ip.0,
             towards,
-            gateway_mac,
+            gateway_mac: gateway_mac.map(mac).transpose()?,
+            source_mac: source_mac.map(mac).transpose()?,
             vlan,
             engine: engine.parse()?,
             dad: dad.parse()?,
@@ -183,6 +180,11 @@ impl PyStack {
         let network = Arc::clone(&self.network);
         Ok(PyRun { scan: Arc::new(py.detach(|| Scan::start(config, network))?) })
     }
+}
+
+#[cfg(target_os = "linux")]
+fn mac(text: &str) -> Result<irl_wire::Mac> {
+    text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
 }
 
 fn seconds(name: &str, value: f64) -> Result<Duration> {

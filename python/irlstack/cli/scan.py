@@ -29,6 +29,8 @@ class _Sending:
     """Interface; by default the one the route leads to."""
     gateway_mac: Annotated[str | None, Parameter(alias="-G", group=SENDING)] = None
     """MAC that every frame goes to; by default resolved."""
+    source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
+    """MAC that frames come from; by default the interface's own, which answers go to in any case."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
     """auto (the default), packet, or sim: a synthetic Internet in this process."""
     sender_threads: Annotated[int, Parameter(alias="-T", group=SENDING)] = 1
@@ -143,6 +145,7 @@ def _run(
         shard=shard,
         interface=sending.interface,
         gateway_mac=sending.gateway_mac,
+        source_mac=sending.source_mac,
         engine=sending.engine,
         dad=sending.dad,
         sender_threads=sending.sender_threads,

@@ -37,6 +37,9 @@ pub struct StackConfig {
     pub towards: Option<IpAddr>,
     /// Where every frame goes; resolved by ARP or neighbour discovery when it is not given.
     pub gateway_mac: Option<Mac>,
+    /// Where frames come from; the interface's own MAC when it is not given. Neighbours are told of the interface's own
+    /// in any case, so that their answers arrive.
+    pub source_mac: Option<Mac>,
     /// A VLAN tag that frames carry.
     pub vlan: Option<u16>,
     /// The engine.
@@ -54,6 +57,7 @@ impl Default for StackConfig {
             sources: Vec::new(),
             towards: None,
             gateway_mac: None,
+            source_mac: None,
             vlan: None,
             engine: EngineChoice::default(),
             filter: true,
@@ -75,6 +79,7 @@ pub struct Stack {
     addresses: Addresses,
     host_addresses: Vec<IpAddr>,
     next_hop: Arc<StackHop>,
+    mac: Mac,
     vlan: Option<u16>,
     shared: Arc<Shared>,
     /// Owner numbers in use by this stack's workers.
@@ -124,6 +129,10 @@ impl Stack {
                 interface.name
             )));
         }
+        let mac = config.source_mac.unwrap_or(interface.mac);
+        if mac.is_multicast() || mac == Mac([0; 6]) {
+            return Err(LinkError::config(format!("frames cannot come from {mac}: choose the MAC of one machine")));
+        }
         let host_addresses = interface.host_addresses()?;
         let sources = config.sources_on(&interface)?;
         let addresses = Addresses::sort(&sources, &host_addresses);
@@ -135,6 +144,7 @@ impl Stack {
             addresses,
             host_addresses,
             next_hop,
+            mac,
             vlan: config.vlan,
             shared,
             owners: Mutex::default(),
@@ -235,7 +245,7 @@ impl Network for Stack {
 
     fn endpoint(&self, source: IpAddr) -> Result<LinkEndpoint, LinkError> {
         if self.addresses.all.iter().any(|each| each.address == source) {
-            return Ok(LinkEndpoint { mac: self.interface.mac, vlan: self.vlan });
+            return Ok(LinkEndpoint { mac: self.mac, vlan: self.vlan });
         }
         Err(LinkError::config(format!("{source} is not one of this stack's addresses: name it with --source-ip")))
     }
