@@ -194,6 +194,7 @@ class RawOutputs:
         family: _Family,
         output_fields: Sequence[str] | None = None,
         header: bool = True,
+        output_module: str | None = None,
     ) -> Self: ...
 
 @final

@@ -127,18 +127,21 @@ class Run:
             if self._raw is not None:
                 self._raw.stop()
 
-    def write(self, *paths: str | PathLike[str], header: bool = True) -> dict[str, Any]:
+    def write(
+        self, *paths: str | PathLike[str], header: bool = True, output_module: str | None = None
+    ) -> dict[str, Any]:
         """Read the run to its end into files, and return its summary.
 
         Args:
             paths: the suffix says how: .parquet (parts that are joined at the end), .csv, .jsonl; "-" is stdout.
             header: whether CSV begins with the names of the columns.
+            output_module: csv, json (an object a line) or parquet, whatever the suffixes are.
 
         Raises:
             OSError: a file cannot be opened; nothing was sent then.
             KeyboardInterrupt: Ctrl-C; the rows until then are in the files.
         """
-        outcome = self.record(paths, header=header)
+        outcome = self.record(paths, header=header, output_module=output_module)
         if outcome.interrupted:
             raise KeyboardInterrupt
         if outcome.error is not None:
@@ -150,6 +153,7 @@ class Run:
         paths: Sequence[str | PathLike[str]],
         *,
         header: bool = True,
+        output_module: str | None = None,
         each_second: Callable[[str, str], object] | None = None,
     ) -> Outcome:
         """The same for programs that want to know how it ended: errors after the start are in the outcome.
@@ -157,9 +161,10 @@ class Run:
         Args:
             paths: see `write`.
             header: see `write`.
+            output_module: see `write`.
             each_second: called with ZMap's status line and with the row of its status-updates file.
         """
-        outputs = RawOutputs(paths, self._family, self._output_fields, header)
+        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module)
         summary, error, interrupted, lost = record_run(self._begun(), outputs, self.about, each_second)
         self._summary = json.loads(summary)
         return Outcome(self._summary, error, interrupted, lost)

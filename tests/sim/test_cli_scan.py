@@ -31,6 +31,40 @@ def test_without_a_file_addresses_go_to_stdout() -> None:
     assert all(line.startswith("10.") and "," not in line for line in lines)
 
 
+def test_an_output_module_decides_whatever_the_suffix(command: Command, tmp_path: Path) -> None:
+    scan = ["scan", "10.0.0.0/14", "-p", "80", *SIM, "-q"]
+    done = command(*scan, "-O", "json", "-o", "a.txt", "-o", "b.csv")
+    assert done.status == 0, done.err
+    assert (tmp_path / "a.txt").read_text() == (tmp_path / "b.csv").read_text()
+    rows = [json.loads(line) for line in (tmp_path / "a.txt").read_text().splitlines()]
+    found = {row["saddr"] for row in rows}
+    assert len(found) > 100
+    assert command(*scan, "-O", "parquet", "-o", "c").status == 0
+    assert pl.read_parquet(tmp_path / "c").height == len(found)
+
+
+def test_an_output_module_writes_to_stdout_too() -> None:
+    scan = [*IRLSTACK, "scan", "10.0.0.0/14", "-p", "80", *SIM, "-q"]
+    plain, csv, jsonl = (
+        subprocess.run([*scan, *more], capture_output=True, text=True, check=True).stdout.splitlines()
+        for more in ([], ["-O", "csv"], ["-O", "json"])
+    )
+    assert len(plain) > 1000
+    assert sorted(csv) == sorted(["saddr", *plain])
+    assert sorted(json.loads(line)["saddr"] for line in jsonl) == sorted(plain)
+
+
+@pytest.mark.parametrize(
+    ("more", "said"), [(["-O", "redis"], "csv, json"), (["-O", "parquet"], "name a file with --output-file")]
+)
+def test_an_output_module_that_cannot_be_is_refused_before_the_first_frame(
+    command: Command, more: list[str], said: str
+) -> None:
+    done = command("scan", "10.0.0.0/14", "-p", "80", *SIM, *more)
+    assert done.status == 2
+    assert said in done.err
+
+
 def test_metadata_is_the_last_line_of_stdout(tmp_path: Path) -> None:
     arguments = ["scan", "10.0.0.0/13", "-p", "80", *SIM, "-o", "out.parquet", "--json", "-m", "meta.json"]
     done = subprocess.run([*IRLSTACK, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True)

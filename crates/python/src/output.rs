@@ -30,17 +30,27 @@ pub(crate) fn columns(names: Option<Vec<String>>) -> Result<Vec<Column>> {
 #[pymethods]
 impl PyOutputs {
     #[new]
-    #[pyo3(signature = (paths, family, output_fields=None, header=true))]
-    fn new(paths: Vec<PathBuf>, family: &str, output_fields: Option<Vec<String>>, header: bool) -> Result<Self> {
+    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None))]
+    fn new(
+        paths: Vec<PathBuf>,
+        family: &str,
+        output_fields: Option<Vec<String>>,
+        header: bool,
+        output_module: Option<&str>,
+    ) -> Result<Self> {
         let family = parse_family(family)?;
         let columns = columns(output_fields)?;
         let schema = schema::scan(family, &columns);
+        let given = output_module.map(Format::by_name).transpose()?;
         let mut sinks = Vec::new();
         for path in paths {
-            let format = match Format::of(&path)? {
-                // A single column on standard output needs no header to be told apart.
-                Format::Csv if path.as_os_str() == "-" && columns.len() == 1 => Format::Lines,
-                format => format,
+            let format = match given {
+                Some(format) => format,
+                None => match Format::of(&path)? {
+                    // A single column on standard output needs no header to be told apart.
+                    Format::Csv if path.as_os_str() == "-" && columns.len() == 1 => Format::Lines,
+                    format => format,
+                },
             };
             sinks.push(output::open(&path, format, family, &schema, header)?);
         }

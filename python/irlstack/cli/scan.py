@@ -60,6 +60,8 @@ class _Sending:
 class _Output:
     output_file: Annotated[tuple[Path, ...], Parameter(alias="-o", group=_OUTPUT)] = ()
     """Where rows go: .parquet, .csv, .jsonl. May be given again. Default: saddr lines on stdout."""
+    output_module: Annotated[str | None, Parameter(alias="-O", group=_OUTPUT)] = None
+    """csv, json (an object a line) or parquet, whatever the suffix is; on stdout without -o."""
     output_fields: Annotated[str | None, Parameter(alias="-f", group=_OUTPUT)] = None
     """Columns: saddr,sport,rtt or * for all."""
     rows: Annotated[Literal["success", "all"], Parameter(group=_OUTPUT)] = "success"
@@ -168,7 +170,12 @@ def _run(
         metadata = _open(files, output.metadata_file)
         progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
         places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
-        outcome = run.record(places, header=not output.no_header_row, each_second=progress.show)
+        outcome = run.record(
+            places,
+            header=not output.no_header_row,
+            output_module=output.output_module,
+            each_second=progress.show,
+        )
         progress.end()
         document = json.dumps(outcome.summary)
         if metadata is not None:

@@ -27,6 +27,21 @@ pub enum Format {
 }
 
 impl Format {
+    /// The format of this name: csv, json (or jsonl: an object a line) or parquet.
+    ///
+    /// # Errors
+    /// [`MeasureError::Config`] for any other name.
+    pub fn by_name(name: &str) -> Result<Self, MeasureError> {
+        match name {
+            "csv" => Ok(Self::Csv),
+            "json" | "jsonl" => Ok(Self::JsonLines),
+            "parquet" => Ok(Self::Parquet),
+            other => Err(MeasureError::Config(format!(
+                "there is no output module {other:?}: there are csv, json (an object a line) and parquet"
+            ))),
+        }
+    }
+
     /// The format that a file's suffix stands for: `.parquet`, `.csv`, `.jsonl` (or `.json`, `.ndjson`); none is CSV.
     ///
     /// # Errors
