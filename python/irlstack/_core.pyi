@@ -256,6 +256,7 @@ class RawStack:
         output_fields: Sequence[str] | None = None,
         max_memory: int = ...,
         queue: int = 8,
+        dedup_method: str = "default",
     ) -> RawRun: ...
 
 def record_run(

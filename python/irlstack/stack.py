@@ -62,6 +62,9 @@ class ScanKeywords(PlanKeywords, total=False):
         rows: "success", each target once, or "all" answers.
         output_fields: columns by name, see `irlstack schema`.
         max_memory: bytes for the map of targets that have answered.
+        dedup_method: how repeats are recognised: "full", by a map of all targets that must fit `max_memory`; "window",
+            by the targets that answered last, as many as fit; "none": repeats are rows too, only marked as such;
+            "default": full where it fits, otherwise window.
         queue: batches that may wait for their reader before the sender pauses.
         notes: free text for the metadata.
         user_metadata: any JSON value for the metadata.
@@ -82,6 +85,7 @@ class ScanKeywords(PlanKeywords, total=False):
     rows: Literal["success", "all"]
     output_fields: Sequence[str] | None
     max_memory: int
+    dedup_method: Literal["default", "full", "window", "none"]
     queue: int
     notes: str | None
     user_metadata: object

@@ -65,6 +65,50 @@ def test_an_output_module_that_cannot_be_is_refused_before_the_first_frame(
     assert said in done.err
 
 
+def test_dedup_methods_differ_in_what_they_do_with_repeats(command: Command, tmp_path: Path) -> None:
+    def rows(method: str, *more: str) -> pl.DataFrame:
+        scan = [
+            "scan",
+            "10.0.0.0/14",
+            "-p",
+            "80",
+            *SIM,
+            "-q",
+            "-m",
+            "meta.json",
+            "-o",
+            "out.parquet",
+            "-f",
+            "saddr,repeat",
+        ]
+        done = command(*scan, "--dedup-method", method, *more)
+        assert done.status == 0, done.err
+        document = json.loads((tmp_path / "meta.json").read_text())
+        table = pl.read_parquet(tmp_path / "out.parquet")
+        assert document["found"] == table["saddr"].n_unique()
+        assert document["dedup_method"].startswith("window" if method == "window" else "exact")
+        assert document["filter_duplicates"] is (method != "none")
+        return table
+
+    full, window, none = (rows(method) for method in ("full", "window", "none"))
+    assert sorted(full["saddr"]) == sorted(window["saddr"]) == sorted(none["saddr"].unique())
+    assert not full["repeat"].any()
+    assert none["repeat"].sum() == none.height - full.height > 0
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--dedup-method", "full", "--max-memory", "4096"], "needs 65536 bytes"),
+        (["--dedup-method", "bitmap"], "full"),
+    ],
+)
+def test_a_dedup_method_that_cannot_be_is_refused(command: Command, more: list[str], said: str) -> None:
+    done = command("scan", "10.0.0.0/14", "-p", "80", *SIM, *more)
+    assert done.status == 2
+    assert said in done.err
+
+
 def test_metadata_is_the_last_line_of_stdout(tmp_path: Path) -> None:
     arguments = ["scan", "10.0.0.0/13", "-p", "80", *SIM, "-o", "out.parquet", "--json", "-m", "meta.json"]
     done = subprocess.run([*IRLSTACK, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -82,7 +82,11 @@ impl Judge {
                 WorkerCounters::add(&counters.cooldown_found, u64::from(!row.repeat));
             }
         }
-        let selected = self.selection == RowSelection::All || (success && !row.repeat);
+        let selected = match self.selection {
+            RowSelection::All => true,
+            RowSelection::Successes => success,
+            RowSelection::Success => success && !row.repeat,
+        };
         if selected && shared.results.take() {
             WorkerCounters::add(&counters.rows, 1);
             self.rows.push(row, data);

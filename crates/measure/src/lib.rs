@@ -25,6 +25,6 @@ mod supply;
 mod worker;
 
 pub use error::MeasureError;
-pub use map::AnsweredMap;
+pub use map::{AnsweredMap, Dedup};
 pub use scan::{RowSelection, Scan, ScanConfig, ScanRate};
 pub use stats::Stats;

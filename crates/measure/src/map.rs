@@ -29,6 +29,18 @@ pub enum MapMode {
     },
 }
 
+/// What a map is asked to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Dedup {
+    /// Exact within the memory bound, beyond it a window.
+    #[default]
+    Best,
+    /// Exact, or an error.
+    Full,
+    /// A window, even where the memory would do for more.
+    Window,
+}
+
 /// What was known of a slot before it was marked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Before {
@@ -51,8 +63,9 @@ impl AnsweredMap {
     /// A map for so many slots within `max_memory` bytes, which so many workers mark.
     ///
     /// # Errors
-    /// [`MeasureError::Config`] when `max_memory` is below 4,096 bytes or more than there is.
-    pub fn new(slots: u128, max_memory: u64, workers: u16) -> Result<Self, MeasureError> {
+    /// [`MeasureError::Config`] when `max_memory` is below 4,096 bytes, more than there is, or less than [`Dedup::Full`]
+    /// needs.
+    pub fn new(slots: u128, max_memory: u64, workers: u16, dedup: Dedup) -> Result<Self, MeasureError> {
         if max_memory < 4096 {
             return Err(MeasureError::Config(format!(
                 "--max-memory of {max_memory} bytes is too little: give 4096 or more"
@@ -60,9 +73,20 @@ impl AnsweredMap {
         }
         let needed = (slots * u128::from(BITS)).div_ceil(64).max(1);
         let room = max_memory / 8;
-        let (words, mode) = match u64::try_from(needed) {
-            Ok(words) if words <= room => (words, MapMode::Exact),
-            _ => (room, MapMode::Window { places: room }),
+        let (words, mode) = match (dedup, u64::try_from(needed)) {
+            (Dedup::Best | Dedup::Full, Ok(words)) if words <= room => (words, MapMode::Exact),
+            (Dedup::Full, _) => {
+                return Err(MeasureError::Config(format!(
+                    "--dedup-method full needs {} bytes for {slots} targets: give --max-memory as much, or take \
+                     --dedup-method window",
+                    needed.saturating_mul(8)
+                )));
+            }
+            // A place for each slot is as much as a window can use.
+            _ => {
+                let places = u64::try_from(slots.max(1)).map_or(room, |slots| slots.min(room));
+                (places, MapMode::Window { places })
+            }
         };
         let too_much = || MeasureError::Config(format!("{} bytes for --max-memory are not there", words * 8));
         let words = zeroed(usize::try_from(words).map_err(|_| too_much())?).ok_or_else(too_much)?;
@@ -151,7 +175,7 @@ mod tests {
     #[test]
     fn knows_of_each_slot_whether_and_how_it_answered() {
         for workers in [1, 2] {
-            let map = AnsweredMap::new(1000, 1 << 20, workers).unwrap();
+            let map = AnsweredMap::new(1000, 1 << 20, workers, Dedup::Best).unwrap();
             assert_eq!(map.mode(), MapMode::Exact);
             for slot in 0..1000 {
                 assert!(!map.has_answered(slot));
@@ -165,12 +189,12 @@ mod tests {
 
     #[test]
     fn every_ipv4_address_fits_the_default_memory_exactly() {
-        assert_eq!(AnsweredMap::new(1 << 32, 1 << 30, 1).unwrap().mode(), MapMode::Exact);
+        assert_eq!(AnsweredMap::new(1 << 32, 1 << 30, 1, Dedup::Best).unwrap().mode(), MapMode::Exact);
     }
 
     #[test]
     fn a_window_stays_within_its_memory_and_never_takes_a_first_answer_for_a_repeat() {
-        let map = AnsweredMap::new(1 << 64, 4096, 1).unwrap();
+        let map = AnsweredMap::new(1 << 64, 4096, 1, Dedup::Best).unwrap();
         assert_eq!((map.bytes(), map.mode()), (4096, MapMode::Window { places: 512 }));
         for slot in [5, 5 + 512, u64::MAX, 0, 512, u64::MAX - 512] {
             assert_eq!(map.mark(slot, true), NOTHING, "{slot}");
@@ -182,9 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn a_window_can_be_asked_for_and_full_is_full_or_an_error() {
+        let map = AnsweredMap::new(1000, 1 << 20, 1, Dedup::Window).unwrap();
+        assert_eq!((map.bytes(), map.mode()), (8000, MapMode::Window { places: 1000 }));
+        for slot in 0..1000 {
+            assert_eq!(map.mark(slot, true), NOTHING);
+        }
+        assert!((0..1000).all(|slot| map.has_answered(slot) && map.mark(slot, true).succeeded));
+        let map = AnsweredMap::new(1 << 20, 4096, 1, Dedup::Window).unwrap();
+        assert_eq!(map.mode(), MapMode::Window { places: 512 });
+        assert_eq!(AnsweredMap::new(16384, 4096, 1, Dedup::Full).unwrap().mode(), MapMode::Exact);
+        let error = AnsweredMap::new(16385, 4096, 1, Dedup::Full).unwrap_err().to_string();
+        assert!(error.contains("needs 4104 bytes"), "{error}");
+    }
+
+    #[test]
     fn memory_that_is_not_there_is_an_error() {
-        assert!(AnsweredMap::new(10, 100, 1).is_err());
-        assert!(AnsweredMap::new(u128::MAX, u64::MAX, 1).is_err());
-        assert!(AnsweredMap::new(1 << 60, 1 << 60, 1).is_err());
+        assert!(AnsweredMap::new(10, 100, 1, Dedup::Best).is_err());
+        assert!(AnsweredMap::new(u128::MAX, u64::MAX, 1, Dedup::Best).is_err());
+        assert!(AnsweredMap::new(1 << 60, 1 << 60, 1, Dedup::Best).is_err());
     }
 }

@@ -100,8 +100,12 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "min_hitrate": config.min_hitrate,
         "max_sendto_failures": config.max_sendto_failures,
         "filter_duplicates": config.rows == RowSelection::Success,
-        "filter_unsuccessful": config.rows == RowSelection::Success,
-        "rows_selected": match config.rows { RowSelection::All => "all", RowSelection::Success => "success" },
+        "filter_unsuccessful": config.rows != RowSelection::All,
+        "rows_selected": match config.rows {
+            RowSelection::All => "all",
+            RowSelection::Success => "success",
+            RowSelection::Successes => "success, repeats too",
+        },
         "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
         "schema_version": crate::schema::VERSION,
     });

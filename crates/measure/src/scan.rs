@@ -16,7 +16,7 @@ use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
 
 pub use crate::bounds::EndedBy;
 use crate::error::MeasureError;
-use crate::map::AnsweredMap;
+use crate::map::{AnsweredMap, Dedup};
 use crate::schema::{self, Column};
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -38,6 +38,8 @@ pub enum RowSelection {
     /// Successes, each target once.
     #[default]
     Success,
+    /// Every success, each as often as it comes.
+    Successes,
     /// Every answer.
     All,
 }
@@ -78,6 +80,8 @@ pub struct ScanConfig {
     pub columns: Vec<Column>,
     /// Bytes for the answered map.
     pub max_memory: u64,
+    /// What the answered map is asked to be.
+    pub dedup: Dedup,
     /// Batches that may wait for the reader before the senders pause.
     pub queue: usize,
 }
@@ -102,6 +106,7 @@ impl ScanConfig {
             rows: RowSelection::default(),
             columns: Column::defaults().to_vec(),
             max_memory: 1 << 30,
+            dedup: Dedup::default(),
             queue: 8,
         }
     }
@@ -141,7 +146,7 @@ impl Scan {
             builders.push(FrameBuilder::new(&probe, &from, &key)?);
         }
         let count = config.workers.max(1);
-        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory, count)?;
+        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory, count, config.dedup)?;
         let request = WorkerRequest {
             count,
             probes: config.plan.probes,

@@ -141,7 +141,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_panics_wherever_it_is_leaves_its_place_and_a_reason() {
-        let map = AnsweredMap::new(1, 4096, 2).unwrap();
+        let map = AnsweredMap::new(1, 4096, 2, crate::map::Dedup::Best).unwrap();
         let shared = Arc::new(Shared::new(2, map, None, 1.0));
         let mut places = [Place::new(&shared), Place::new(&shared)].into_iter();
         let counts = || (shared.sending.load(Ordering::Acquire), shared.running.load(Ordering::Acquire));

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
 use irl_link::{Network, Rate};
-use irl_measure::{RowSelection, Scan, ScanConfig, ScanRate};
+use irl_measure::{Dedup, RowSelection, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -120,7 +120,7 @@ impl PyStack {
 
     /// Starts a scan.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8, dedup_method="default"))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -140,6 +140,7 @@ impl PyStack {
         output_fields: Option<Vec<String>>,
         max_memory: u64,
         queue: usize,
+        dedup_method: &str,
     ) -> Result<PyRun> {
         if sender_threads == 0 {
             return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
@@ -168,9 +169,20 @@ impl PyStack {
             max_sendto_failures,
             reset: !no_rst,
             rows: match rows {
+                "success" if dedup_method == "none" => RowSelection::Successes,
                 "success" => RowSelection::Success,
                 "all" => RowSelection::All,
                 _ => return Err(Error::config(format!("rows = {rows:?} cannot be: it is \"success\" or \"all\"."))),
+            },
+            dedup: match dedup_method {
+                // Repeats are still counted and marked, as well as the memory allows.
+                "default" | "none" => Dedup::Best,
+                "full" => Dedup::Full,
+                "window" => Dedup::Window,
+                _ => {
+                    let are = "there are default, full, window and none";
+                    return Err(Error::config(format!("There is no deduplication method {dedup_method:?}: {are}.")));
+                }
             },
             columns: output::columns(output_fields)?,
             max_memory,

@@ -53,6 +53,9 @@ class _Sending:
     """How carefully to look whether a spare source address is somebody's: fast, rfc5227 or off."""
     max_memory: Annotated[str, Parameter(group=SENDING)] = "1G"
     """For the map of targets that have answered. Default 1G."""
+    dedup_method: Annotated[Literal["default", "full", "window", "none"], Parameter(group=SENDING)] = "default"
+    """full: every repeat is recognised, or the run refused where --max-memory is too little; window: repeats of the
+    targets that answered last; none: repeats are rows too. The default is full where it fits, otherwise window."""
 
 
 @Parameter(name="*")
@@ -161,6 +164,7 @@ def _run(
         rows=output.rows,
         output_fields=_fields(output),
         max_memory=int(quantity.parse_number("--max-memory", sending.max_memory)),
+        dedup_method=sending.dedup_method,
         notes=output.notes,
         user_metadata=_user_metadata(output.user_metadata),
     )
