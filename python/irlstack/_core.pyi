@@ -257,6 +257,7 @@ class RawStack:
         max_memory: int = ...,
         queue: int = 8,
         dedup_method: str = "default",
+        cores: Sequence[int] = ...,
     ) -> RawRun: ...
 
 def record_run(

@@ -52,6 +52,7 @@ class ScanKeywords(PlanKeywords, total=False):
         policy: who is responsible; by default what the configuration files say.
         authorized: who authorised the run, in place of the policy's.
         sender_threads: sender threads, one a core.
+        cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
         cooldown_time: how long to listen after the last probe, in seconds.
         max_runtime: stop sending after so many seconds.
         max_results: stop sending after so many rows; there are no more of them.
@@ -75,6 +76,7 @@ class ScanKeywords(PlanKeywords, total=False):
     policy: Policy | None
     authorized: str | None
     sender_threads: int
+    cores: Sequence[int]
     cooldown_time: float
     max_runtime: float | None
     max_results: int | None

@@ -109,6 +109,57 @@ def test_a_dedup_method_that_cannot_be_is_refused(command: Command, more: list[s
     assert said in done.err
 
 
+def test_threads_are_bound_to_the_cores_in_turn() -> None:
+    last = max(os.sched_getaffinity(0))
+    run = irl.scan(
+        "10.0.0.0/14", ports=80, engine="sim", rate=1000, cooldown_time=0, sender_threads=2, cores=[last], queue=1
+    )
+    with run:
+        rows = iter(run)
+        deadline = time.monotonic() + 10
+        while (bound := _cpus_of_workers()) != [{last}, {last}]:
+            assert time.monotonic() < deadline, bound
+            time.sleep(0.01)
+        del rows
+
+
+def _cpus_of_workers() -> list[set[int]]:
+    tasks = Path("/proc/self/task").iterdir()
+    workers = [task for task in tasks if (task / "comm").read_text().startswith("irl-worker")]
+    return [os.sched_getaffinity(int(task.name)) for task in workers]
+
+
+@pytest.mark.parametrize(
+    ("cores", "said"), [("99999", "99999 cannot be"), ("0,x", "'x' is no number"), ("0-1", "'0-1'")]
+)
+def test_cores_that_are_not_there_are_refused(command: Command, cores: str, said: str) -> None:
+    done = command("scan", "10.0.0.0/16", "-p", "80", *SIM, "--cores", cores)
+    assert done.status == 2
+    assert said in done.err
+
+
+def test_targets_come_from_a_list_and_from_a_list_on_standard_input(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def found(*targets: str) -> set[str]:
+        done = command("scan", *targets, "-p", "80", *SIM, "-q", "-o", "out.csv", "-f", "saddr")
+        assert done.status == 0, done.err
+        return set((tmp_path / "out.csv").read_text().split()[1:])
+
+    some = irl.PrefixSet("10.0.0.0/14")
+    hosts = [str(some.select(rank)) for rank in range(0, some.count, 7)]
+    expected = found("10.0.0.0/14") & set(hosts)
+    assert len(expected) > 100
+    lines = "".join(f"{host}\n" for host in hosts)
+    (tmp_path / "hosts").write_text("# a comment\n" + lines)
+    assert found("-I", "hosts") == expected
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(lines.encode())))
+    assert found("-I", "-") == expected
+    twice = command("scan", "10.0.0.0/14", "-I", "-", "-p", "80", *SIM)
+    assert twice.status == 2
+    assert "not both" in twice.err
+
+
 def test_metadata_is_the_last_line_of_stdout(tmp_path: Path) -> None:
     arguments = ["scan", "10.0.0.0/13", "-p", "80", *SIM, "-o", "out.parquet", "--json", "-m", "meta.json"]
     done = subprocess.run([*IRLSTACK, *arguments], capture_output=True, text=True, cwd=tmp_path, check=True)

@@ -5,6 +5,7 @@
 //! and hands both out as [`Worker`]s.
 
 pub mod clock;
+pub mod cores;
 pub mod engine;
 pub mod error;
 pub mod filter;

@@ -84,6 +84,7 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "shard_num": config.compiled.shard_number(),
         "total_shards": config.compiled.shards(),
         "senders": config.workers,
+        "cores": config.cores,
         "rate": stats.rate,
         "packet_streams": plan.probes,
         "probe_ttl": plan.ttl,

@@ -10,7 +10,7 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
 use irl_link::filter::{FilterCounters, Frames};
-use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest};
+use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, cores};
 use irl_targets::{CompiledPlan, Family, Plan, registry};
 use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
 
@@ -59,6 +59,8 @@ pub struct ScanConfig {
     pub rate: ScanRate,
     /// Worker threads, each an owner.
     pub workers: u16,
+    /// The CPUs that they are bound to, in turn; empty to let the system choose.
+    pub cores: Vec<usize>,
     /// How long to listen after the last probe.
     pub cooldown: Duration,
     /// Stop sending after so long.
@@ -96,6 +98,7 @@ impl ScanConfig {
             sources,
             rate,
             workers: 1,
+            cores: Vec::new(),
             cooldown: Duration::from_secs(8),
             max_runtime: None,
             max_results: None,
@@ -157,6 +160,7 @@ impl Scan {
             frame_len: builders.iter().map(FrameBuilder::frame_len).max().unwrap_or(128),
             ..WorkerRequest::new(Arc::clone(&config.policy), key, ports, probe.protocol())
         };
+        cores::check(&config.cores)?;
         let device_before = network.device_counters();
         let filter_before = network.filter_counters();
         let workers = network.workers(&request)?;
@@ -171,9 +175,16 @@ impl Scan {
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let task = Loop::new(number, worker, &config, &shared, &network, builders.clone(), sender.clone());
+            let core = config.cores.get(number % config.cores.len().max(1)).copied();
             let thread = std::thread::Builder::new()
                 .name(format!("irl-worker-{number}"))
-                .spawn(move || task.run())
+                .spawn(move || {
+                    // The CPU was there a moment ago; a run does not end because it is taken away.
+                    if let Some(Err(error)) = core.map(cores::pin) {
+                        log::warn!("{error}");
+                    }
+                    task.run();
+                })
                 .map_err(|source| irl_link::LinkError::os("starting a worker thread", source));
             match thread {
                 Ok(thread) => threads.push(thread),

@@ -120,7 +120,7 @@ impl PyStack {
 
     /// Starts a scan.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8, dedup_method="default"))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8, dedup_method="default", cores=Vec::new()))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -141,6 +141,7 @@ impl PyStack {
         max_memory: u64,
         queue: usize,
         dedup_method: &str,
+        cores: Vec<usize>,
     ) -> Result<PyRun> {
         if sender_threads == 0 {
             return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
@@ -161,6 +162,7 @@ impl PyStack {
         };
         let config = ScanConfig {
             workers: sender_threads,
+            cores,
             cooldown: seconds("cooldown_time", cooldown_time)?,
             max_runtime: max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
             max_results,

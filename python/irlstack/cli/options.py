@@ -37,7 +37,7 @@ class PlanOptions:
     allowlist_file: Annotated[tuple[Path, ...], Parameter(alias="-w", group=TARGETS)] = ()
     """Prefixes to probe, one a line. May be given again."""
     list_of_ips_file: Annotated[Path | None, Parameter(alias="-I", group=TARGETS)] = None
-    """Addresses or ADDRESS:PORT lines to probe, instead of prefixes."""
+    """Addresses or ADDRESS:PORT lines to probe, instead of prefixes; - is standard input."""
     plan: Annotated[Path | None, Parameter(group=TARGETS)] = None
     """Take all of this from a plan file."""
 
@@ -82,8 +82,8 @@ class PlanOptions:
         probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
         blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
         list_of_ips: Path | bytes | None = self.list_of_ips_file
-        if STANDARD_STREAM in targets:
-            if len(targets) > 1 or list_of_ips:
+        if STANDARD_STREAM in (*targets, str(list_of_ips)):
+            if len(targets) + (list_of_ips is not None) > 1:
                 raise ConfigError("Targets come from standard input (-) or from elsewhere, not both.")
             targets, list_of_ips = (), sys.stdin.buffer.read()
 

@@ -35,6 +35,8 @@ class _Sending:
     """auto (the default), packet, or sim: a synthetic Internet in this process."""
     sender_threads: Annotated[int, Parameter(alias="-T", group=SENDING)] = 1
     """Threads, a core each. Default 1."""
+    cores: Annotated[str | None, Parameter(group=SENDING)] = None
+    """CPUs that the threads are bound to, in turn: 2,3. By default the system chooses."""
     cooldown_time: Annotated[str, Parameter(alias="-c", group=SENDING)] = "8"
     """How long to listen after the last probe. Default 8 s."""
     max_runtime: Annotated[str | None, Parameter(alias="-t", group=SENDING)] = None
@@ -154,6 +156,7 @@ def _run(
         engine=sending.engine,
         dad=sending.dad,
         sender_threads=sending.sender_threads,
+        cores=_cores(sending.cores),
         cooldown_time=quantity.parse_seconds("--cooldown-time", sending.cooldown_time),
         max_runtime=quantity.parse_seconds("--max-runtime", sending.max_runtime) if sending.max_runtime else None,
         max_results=sending.max_results,
@@ -195,6 +198,15 @@ def _run(
     if outcome.error is not None or outcome.lost:
         return ExitStatus.INCOMPLETE
     return ExitStatus.DONE
+
+
+def _cores(text: str | None) -> list[int]:
+    """Numbers of CPUs, one for each thread in turn."""
+    items = [] if text is None else [item.strip() for item in text.split(",")]
+    wrong = next((item for item in items if not (item.isascii() and item.isdigit())), None)
+    if wrong is not None:
+        raise ConfigError(f"--cores: {wrong!r} is no number of a CPU; write 2 or 2,3.")
+    return [int(item) for item in items]
 
 
 def _fields(output: _Output) -> list[str] | None:
