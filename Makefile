@@ -17,7 +17,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find crates -t
 PYTHON_SOURCES := python tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python lint clean
+.PHONY: help setup build demo test test-rust test-python lint clean always
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,13 +50,13 @@ clean: ## remove what was built (.venv, build, target)
 	rm -rf .venv build dist target python/irlstack/_core*.so .pytest_cache .mypy_cache .ruff_cache
 	find python tests -name __pycache__ -type d -exec rm -rf {} +
 
-$(STAMP)/build-packages: tools/packages
-	@tools/packages build
-	@mkdir -p $(STAMP) && touch $@
+# What could not be installed (status 4) is looked for again next time, perhaps as root.
+$(STAMP)/build-packages $(STAMP)/test-packages: $(STAMP)/%-packages: tools/packages
+	@mkdir -p $(STAMP); tools/packages $* && touch $@ || test $$? = 4
 
-$(STAMP)/test-packages: tools/packages
-	@tools/packages test
-	@mkdir -p $(STAMP) && touch $@
+# Changes when clang comes or goes: the kernel engines are built in only with it.
+$(STAMP)/clang: always | $(STAMP)/build-packages
+	@command -v "$${CLANG:-clang}" >$@.now || :; cmp -s $@.now $@ || cp $@.now $@; rm $@.now
 
 $(STAMP)/venv: requirements-dev.txt | $(STAMP)/build-packages
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "irlstack needs Python 3.11 or newer; PYTHON=... names another one." >&2; exit 1; }
@@ -65,7 +65,7 @@ $(STAMP)/venv: requirements-dev.txt | $(STAMP)/build-packages
 	@$(VENV)/bin/pip install --quiet --no-deps --requirement requirements-dev.txt
 	@touch $@
 
-$(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv
+$(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv $(STAMP)/clang
 	@tools/rust
 	@echo "Building the extension (release); the first time takes some minutes"
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --release --locked

@@ -5,7 +5,7 @@
 #![forbid(unsafe_code)]
 
 use std::env;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Compiles `source` (relative to the crate) into `OUT_DIR/<name>.o`, with `includes` as further folders of headers, and
@@ -40,9 +40,15 @@ pub fn compile(source: &str, name: &str, includes: &[&str]) {
     match compiled {
         Ok(output) if output.status.success() => println!("cargo::rustc-cfg=irl_bpf"),
         Ok(output) => panic!("{clang} could not compile {source}:\n{}", String::from_utf8_lossy(&output.stderr)),
-        Err(error) => println!(
-            "cargo::warning={clang} does not run ({error}): building without {name}. Install clang and build again to \
-             have it."
-        ),
+        Err(error) => {
+            println!(
+                "cargo::warning={clang} does not run ({error}): building without {name}. Install clang and build again \
+                 to have it."
+            );
+            // Where clang would appear: cargo looks for changes there before it calls this build up to date.
+            for folder in ["/usr/bin", "/usr/local/bin"].into_iter().filter(|folder| Path::new(folder).is_dir()) {
+                println!("cargo::rerun-if-changed={folder}");
+            }
+        }
     }
 }
