@@ -22,7 +22,7 @@ fn an_unknown_interface_is_told_which_there_are() {
 
 #[test]
 fn interface_and_source_come_from_the_route() {
-    let Some(wire) = Wire::new() else { return };
+    let Some(wire) = Wire::with_filter() else { return };
     let error = wire.open(StackConfig::default()).unwrap_err().to_string();
     assert!(error.contains("no route"), "{error}");
     wire.near.sh(&format!("ip route add default via {FAR}"));
@@ -56,7 +56,7 @@ fn ports_of_the_hosts_own_connections_are_refused_on_its_address_only() {
 
 #[test]
 fn an_occupied_interface_is_left_alone_and_named() {
-    let Some(wire) = Wire::new() else { return };
+    let Some(wire) = Wire::with_filter() else { return };
     // Attached past the stacks' own register, it is a stranger's.
     let addresses = vec![OwnAddress { address: ip("198.18.0.200"), kind: AddressKind::Spare }];
     let stranger = wire.near.run(|| KernelFilter::attach("va", &FilterConfig { addresses })).unwrap();
@@ -128,7 +128,7 @@ fn datagrams_arrive_with_and_without_the_filter() {
 
 #[test]
 fn stacks_of_a_process_share_one_filter_and_the_last_takes_it_away() {
-    let Some(wire) = Wire::new() else { return };
+    let Some(wire) = Wire::with_filter() else { return };
     let first = wire.stack(&["198.18.0.10", "198.18.0.11"], true);
     let second = wire.stack(&["198.18.0.11"], true);
     let workers = first.workers(&{

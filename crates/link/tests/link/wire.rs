@@ -32,13 +32,22 @@ fn namespace() -> Namespace {
     fresh.join().unwrap()
 }
 
+/// Past the test harness, which swallows what it prints for tests that pass.
+fn skipped(needs: &str) -> Option<Wire> {
+    let _ = writeln!(std::io::stderr(), "SKIPPED: {} needs {needs}", thread::current().name().unwrap_or("a test"));
+    None
+}
+
 impl Wire {
+    /// For what only the filter in the kernel does; `None`, said aloud, without root or without clang at build time.
+    pub(crate) fn with_filter() -> Option<Self> {
+        if irl_link::filter::FILTER_BUILT { Self::new() } else { skipped("a build with clang") }
+    }
+
     /// `None`, said aloud, without root.
     pub(crate) fn new() -> Option<Self> {
         if !nix::unistd::geteuid().is_root() {
-            // Past the test harness, which swallows what it prints for tests that pass.
-            let _ = writeln!(std::io::stderr(), "SKIPPED: {} needs root", thread::current().name().unwrap_or("a test"));
-            return None;
+            return skipped("root");
         }
         let (near, far) = (namespace(), namespace());
         // A descriptor's path names the far namespace to the kernel and needs no name that could stay behind.
