@@ -223,6 +223,8 @@ class RawStack:
         engine: str = "auto",
         dad: str = "fast",
         source_mac: str | None = None,
+        rate: float | None = None,
+        batch: int = 128,
     ) -> RawStack: ...
     @staticmethod
     def simulate(

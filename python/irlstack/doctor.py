@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import socket
 import sys
 from dataclasses import dataclass, field
@@ -12,16 +13,24 @@ from typing import Any
 import irlstack._core as core
 from irlstack.errors import EngineError
 
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_BPF": 39}
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21, "CAP_PERFMON": 38, "CAP_BPF": 39}
+_LIVE_KERNEL = (5, 18)
+"""The first with live XDP frames."""
 _OPTIONAL = ("numpy", "polars", "pyarrow", "duckdb", "matplotlib")
 _SOURCE_PORTS = (61_000, 65_535)
 _XDP_MTU = 3_498
 """Above it a frame does not fit the one page that XDP needs."""
 
+_BUILT, _KERNEL = "kernel programs built in", "kernel with live XDP frames"
+_PACKET, _LIVE = "sending (packet)", "sending (live)"
+
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at: what it is, whether it is fine, and if not, the line that mends it."""
+    """One thing that was looked at: what it is, whether it is fine, and if not, the line that mends it.
+
+    There are several lines where it depends on how irlstack is run.
+    """
 
     what: str
     fine: bool
@@ -31,18 +40,22 @@ class Check:
 
 @dataclass(frozen=True)
 class Report:
-    """Everything `irlstack doctor` found; `engines` are those that can be used here, best first."""
+    """Everything `irlstack doctor` found.
+
+    `engines` are those that can be used here, best first; `passed_over` says why another one cannot.
+    """
 
     versions: dict[str, str]
     checks: list[Check]
     interfaces: list[dict[str, Any]]
     engines: list[str] = field(default_factory=list)
+    passed_over: dict[str, str] = field(default_factory=dict)
 
 
 def examine() -> Report:
     """Look at this machine. Sends nothing and changes nothing."""
     capabilities = effective_capabilities()
-    checks = [_platform(), _kernel_filter(), *_privileges(capabilities), _ports()]
+    checks = [_platform(), _kernel_filter(), _kernel(), *_privileges(capabilities), _ports()]
     interfaces = []
     for _, name in socket.if_nameindex():
         try:
@@ -50,9 +63,25 @@ def examine() -> Report:
         except EngineError:
             continue  # loopback, tunnels: not Ethernet, so nothing for us
     checks += [check for each in interfaces for check in _interface(each)]
-    fine = {check.what: check.fine for check in checks}
-    engines = ["packet"] if fine["sending (packet)"] else []
-    return Report(versions(), checks, interfaces, [*engines, "sim"])
+    engines, passed_over = _ladder({check.what: check for check in checks})
+    return Report(versions(), checks, interfaces, engines, passed_over)
+
+
+def _ladder(checks: dict[str, Check]) -> tuple[list[str], dict[str, str]]:
+    """The engines from the best down, and what those lack that cannot be used."""
+    needs = {
+        "live": (_BUILT, _KERNEL, _LIVE),
+        "packet": (_PACKET,),
+        "sim": (),
+    }
+    engines, passed_over = [], {}
+    for engine, names in needs.items():
+        lacking = [f"{checks[name].what}: {checks[name].found}" for name in names if not checks[name].fine]
+        if lacking:
+            passed_over[engine] = "; ".join(lacking)
+        else:
+            engines.append(engine)
+    return engines, passed_over
 
 
 def versions() -> dict[str, str]:
@@ -86,29 +115,50 @@ def _platform() -> Check:
 def _kernel_filter() -> Check:
     built = core.FILTER_BUILT
     return Check(
-        "kernel filter built in",
+        _BUILT,
         built,
         "yes" if built else "no: there was no clang when irlstack was built",
         "" if built else "sudo apt-get install clang libbpf-dev && make build",
     )
 
 
+def _kernel() -> Check:
+    release = platform.release()
+    digits = re.match(r"(\d+)\.(\d+)", release)
+    new = digits is not None and (int(digits[1]), int(digits[2])) >= _LIVE_KERNEL
+    return Check(_KERNEL, new, release, "" if new else "Boot Linux 5.18 or later; until then 'packet' sends.")
+
+
 def _privileges(capabilities: set[str]) -> list[Check]:
     python = Path(sys.executable).resolve()
     command = Path(sys.argv[0]).resolve() if Path(sys.argv[0]).name == "irlstack" else "irlstack"
-    lines = f"sudo {command} ...   or   sudo setcap cap_net_raw,cap_net_admin,cap_bpf+ep {python}"
-    checks = []
+    names = ("net_raw", "net_admin", "bpf", "perfmon")
+    unprivileged = "--reuid $(id -u) --regid $(id -g) --init-groups"
+    ambient = ",".join(f"+{name}" for name in names)
+    lines = "\n".join(
+        (
+            f"sudo {command} ...",
+            f"sudo setcap {','.join(f'cap_{name}' for name in names)}+ep {python}",
+            f"sudo setpriv {unprivileged} --inh-caps {ambient} --ambient-caps {ambient} {python} -m jupyter lab",
+            f"docker run {' '.join(f'--cap-add {name.upper()}' for name in names)} ...",
+        )
+    )
+    checks: list[Check] = []
     for what, needed in (
-        ("sending (packet)", {"CAP_NET_RAW"}),
+        (_PACKET, {"CAP_NET_RAW"}),
+        (_LIVE, {"CAP_NET_RAW", "CAP_NET_ADMIN", "CAP_BPF"}),
         ("filtering in the kernel", {"CAP_NET_ADMIN", "CAP_BPF"}),
+        ("counting live frames that the device refuses", {"CAP_PERFMON"}),
         ("making a lab", {"CAP_SYS_ADMIN", "CAP_NET_ADMIN"}),
     ):
         missing = needed - capabilities
         if "CAP_SYS_ADMIN" in capabilities:
-            missing -= {"CAP_BPF"}  # the older name of the same right
-        root = what == "making a lab"
+            missing -= {"CAP_BPF", "CAP_PERFMON"}  # the older name of the same rights
         found = "no " + ", ".join(sorted(missing)) if missing else "allowed"
-        checks.append(Check(what, not missing, found, (f"sudo {command} ..." if root else lines) if missing else ""))
+        # Said once in full: the lines grant everything but a lab.
+        first = all(check.fine for check in checks)
+        mend = lines if first else f"sudo {command} ..." if what == "making a lab" else "as above"
+        checks.append(Check(what, not missing, found, mend if missing else ""))
     return checks
 
 
@@ -133,4 +183,7 @@ def _interface(interface: dict[str, Any]) -> list[Check]:
         found = f"the program '{interface['xdp_program']}' is there"
         mend = f"sudo ip link set {name} xdp off, if it is nobody's; --engine packet works beside it"
         checks.append(Check(f"{name}: free for the filter", False, found, mend))
+    if interface["driver"] == "veth":
+        found = "live frames get through only if the other end has GRO on or runs an XDP program"
+        checks.append(Check(f"{name}: veth", True, found, "ethtool -K PEER gro on, at the other end"))
     return checks

@@ -93,6 +93,9 @@ class ScanKeywords(PlanKeywords, total=False):
     user_metadata: object
 
 
+_DEFAULT_RATE = 10_000
+"""ZMap's; it holds only where nothing real is reached."""
+
 _RUN_KEYWORDS = frozenset(ScanKeywords.__annotations__) - frozenset(PlanKeywords.__annotations__)
 _NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
 
@@ -140,6 +143,12 @@ class _Request:
         )
 
     @property
+    def rate(self) -> float:
+        """Probes a second that were asked for; 0 for as many as go."""
+        given = (self.plan.rate, self.policy.rate, _DEFAULT_RATE)
+        return next(rate for rate in given if rate is not None)
+
+    @property
     def towards(self) -> IPv4Address | IPv6Address:
         """A target, whose route stands for all."""
         first = next(iter(self.plan.targets(count=1))).to_pydict()["address"][0]
@@ -162,7 +171,9 @@ class Stack:
         source_mac: where frames come from; the interface's own MAC when None. Neighbours are told of the interface's
             own in any case, so that answers arrive.
         vlan: a tag that frames carry.
-        engine: "auto" or "packet".
+        engine: "auto", "live" or "packet". "auto" takes "live" unless `rate` is low; "live" in turn sends by a packet
+            socket while there is little to send, and holds a core while there is much.
+        batch: frames that "live" hands to the kernel at a time, 1 to 256.
         dad: duplicate-address detection for spare addresses: "fast", "rfc5227" or "off".
         policy: who is responsible for what is sent; by default what the configuration files say.
         rate, contact, authorized, blocklist_file: in place of the policy's.
@@ -184,6 +195,7 @@ class Stack:
         source_mac: str | None = None,
         vlan: int | None = None,
         engine: str = "auto",
+        batch: int = 128,
         dad: Literal["fast", "rfc5227", "off"] = "fast",
         policy: Policy | None = None,
         rate: float | None = None,
@@ -193,7 +205,7 @@ class Stack:
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
-        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac)
+        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch)
         self._hold(raw, policy, source_port)
 
     @classmethod
@@ -365,6 +377,7 @@ def scan(
     source_mac: str | None = None,
     vlan: int | None = None,
     engine: str = "auto",
+    batch: int = 128,
     dad: Literal["fast", "rfc5227", "off"] = "fast",
     world: World | None = None,
     impairment: Impairment | None = None,
@@ -383,7 +396,9 @@ def scan(
         source_mac: see there.
         vlan: see there.
         dad: see there.
-        engine: "auto", "packet", or "sim": a synthetic Internet inside this process.
+        engine: "auto" ("live" from 300,000 frames a second on), "live", "packet", or "sim": a synthetic Internet inside
+            this process.
+        batch: see [`Stack`][irlstack.Stack].
         world: of "sim": its hosts; World(seed=1) when None.
         impairment: of "sim": what its link does to frames.
         keywords: those of [`Plan`][irlstack.Plan] and of `ScanKeywords`.
@@ -406,6 +421,8 @@ def scan(
             sources = request.plan.source_ip or [_SIMULATED_SOURCE[request.plan.family]]
             return RawStack.simulate(world or World(), sources, **asdict(impairment or Impairment()))
         sources, towards = request.plan.source_ip, request.towards
-        return RawStack.open(interface, sources, towards, gateway_mac, vlan, engine, dad, source_mac)
+        return RawStack.open(
+            interface, sources, towards, gateway_mac, vlan, engine, dad, source_mac, request.rate, batch
+        )
 
     return request.run(open_stack)

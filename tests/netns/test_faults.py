@@ -113,17 +113,19 @@ def test_a_namespace_that_loses_its_far_end_mid_run_ends_it_with_what_was_found(
     assert len(output.read_text().splitlines()) > 5_000
 
 
-def test_an_occupied_interface_is_refused_naming_the_program_and_packet_still_works(
+def test_beside_another_xdp_program_the_packet_engine_works_and_live_is_refused_naming_it(
     everybody: Pair, build_peer: Callable[..., Path]
 ) -> None:
     """Their program passes what it does not answer, so AF_PACKET sees the answers."""
     sh("ip", "-n", everybody.a, "link", "set", "va", "xdpdrv", "obj", str(build_peer()), "sec", "xdp")
-    with everybody.scanning("10.0.0.0/20", *RATE, "--engine", "packet") as scan:
-        pass
-    assert scan.code == 0, scan.stderr
-    assert scan.document["found"] == 1 << 12
-    assert everybody.attached() == "peer", "their program is still there"
-    refused = everybody.scan("10.0.0.0/20", *RATE)
+    for engine in ("packet", "auto"):
+        scan = everybody.scan("10.0.0.0/20", *RATE, "--engine", engine)
+        assert scan.code == 0, scan.stderr
+        assert scan.document["found"] == 1 << 12
+        assert scan.document["engine"] == "packet"
+        assert "peer" in scan.document["engine_why"]
+        assert everybody.attached() == "peer", "their program is still there"
+    refused = everybody.scan("10.0.0.0/20", *RATE, "--engine", "live")
     assert refused.code == 4
     assert "peer" in refused.stderr
 

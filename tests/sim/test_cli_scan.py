@@ -259,7 +259,7 @@ def test_ctrl_c_keeps_the_rows_and_exits_130(tmp_path: Path) -> None:
         (["9.9.9.0/24", "-p", "80"], 3, "--authorized"),
         (["-p", "80"], 3, "--contact"),
         (["9.9.9.9", "-p", "80", "-i", "nope"], 3, "globally reachable"),
-        (["10.0.0.0/24", "-p", "80", "-r", "10", "--engine", "live"], 2, "live"),
+        (["10.0.0.0/24", "-p", "80", "-r", "10", "--engine", "pigeon", "-i", "nope"], 2, "pigeon"),
         (["10.0.0.0/24", "-p", "80", *SIM, "-o", "absent/o.csv"], 2, "absent/o.csv"),
         (["10.0.0.0/24", "-p", "80", *SIM, "-o", "o.xlsx"], 2, "xlsx"),
         (["10.0.0.0/24", "-p", "80", *SIM, "-f", "address"], 2, "address"),

@@ -39,9 +39,6 @@ struct {
 	__type(value, u64);
 } counters SEC(".maps");
 
-static long (*bpf_redirect)(u32 ifindex, u64 flags) = (void *)23;
-static long (*bpf_xdp_adjust_tail)(struct xdp_md *ctx, int delta) = (void *)65;
-static long (*bpf_xdp_store_bytes)(struct xdp_md *ctx, u32 offset, void *buf, u32 len) = (void *)190;
 
 /* What is known of a frame once its headers were read. */
 struct frame {

@@ -19,6 +19,7 @@ pub struct Batch<'a> {
     bytes: &'a mut [u8],
     lengths: &'a mut [u16],
     stride: usize,
+    headroom: usize,
     used: usize,
 }
 
@@ -28,8 +29,16 @@ impl<'a> Batch<'a> {
     /// # Panics
     /// When `bytes` is shorter than `lengths.len() * stride`, which is an engine's bug.
     pub fn new(bytes: &'a mut [u8], lengths: &'a mut [u16], stride: usize) -> Self {
-        assert!(stride > 0 && bytes.len() >= lengths.len() * stride, "batch memory is shorter than its slots");
-        Self { bytes, lengths, stride, used: 0 }
+        Self::with_headroom(bytes, lengths, stride, 0)
+    }
+
+    /// The same, where the first `headroom` bytes of each slot are the engine's own.
+    ///
+    /// # Panics
+    /// As [`Batch::new`], and when the headroom leaves nothing of a slot.
+    pub fn with_headroom(bytes: &'a mut [u8], lengths: &'a mut [u16], stride: usize, headroom: usize) -> Self {
+        assert!(stride > headroom && bytes.len() >= lengths.len() * stride, "batch memory is shorter than its slots");
+        Self { bytes, lengths, stride, headroom, used: 0 }
     }
 
     /// Slots still free.
@@ -49,16 +58,17 @@ impl<'a> Batch<'a> {
             return None;
         }
         let start = self.used * self.stride;
-        self.bytes.get_mut(start..start + self.stride)
+        self.bytes.get_mut(start + self.headroom..start + self.stride)
     }
 
     /// Keeps the first `length` bytes of the slot last handed out as the batch's next frame.
     ///
     /// # Panics
-    /// When there is no free slot or `length` exceeds the stride.
+    /// When there is no free slot or `length` exceeds the slot.
     #[inline]
     pub fn push(&mut self, length: usize) {
-        assert!(length <= self.stride, "a frame of {length} bytes does not fit a slot of {}", self.stride);
+        let room = self.stride - self.headroom;
+        assert!(length <= room, "a frame of {length} bytes does not fit a slot of {room}");
         self.lengths[self.used] = length as u16;
         self.used += 1;
     }
@@ -97,6 +107,16 @@ pub trait Sender: Send {
 
     /// Frames whose memory is the caller's again, since the start: the completions of `Stack.send`.
     fn completed(&self) -> u64;
+
+    /// Frames that were taken and that the device then refused for good, since the start. Only an engine that learns
+    /// of a refusal after the frame's memory is gone has any.
+    fn lost(&self) -> u64 {
+        0
+    }
+
+    /// Takes back what was committed and has not been taken: none of it leaves after this returns, and
+    /// [`Sender::pending`] says how much it is. The sender is not used afterwards.
+    fn withdraw(&mut self) {}
 }
 
 /// The receiving half of an engine: the records of one owner.

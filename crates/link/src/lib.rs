@@ -6,9 +6,13 @@
 
 pub mod clock;
 pub mod cores;
+#[cfg(target_os = "linux")]
+mod ebpf;
 pub mod engine;
 pub mod error;
 pub mod filter;
+#[cfg(target_os = "linux")]
+pub mod live;
 #[cfg(target_os = "linux")]
 mod neighbour;
 #[cfg(target_os = "linux")]

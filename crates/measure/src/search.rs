@@ -3,7 +3,7 @@
 /// How often the rate is looked at.
 const STEP_NS: u64 = 10_000_000;
 /// Frames a second to begin with.
-const START: f64 = 200_000.0;
+const START: f64 = 500_000.0;
 /// The rate never falls below this.
 const LEAST: f64 = 10_000.0;
 /// More frames a second with each step that lost nothing.
@@ -17,8 +17,12 @@ const WINDOW: f64 = 16_384.0;
 const CLAIM_LEFT: f64 = 0.9;
 /// The share of answers that may be lost.
 const LOSS: f64 = 1e-5;
+/// A run too short for a share to mean anything may lose so many.
+const SLACK: f64 = 8.0;
 /// Loss that comes so soon after a loss is of the same burst: its answers were under way at the old rate.
 const GRACE_NS: u64 = 100_000_000;
+/// What is left of the rate when the device lost more than it may.
+const EASE: f64 = 0.7;
 /// Up to this share of the rate that lost something last, it climbs quickly.
 const CAREFUL: f64 = 0.8;
 /// How near to the rate that lost something last it goes while that share is used up.
@@ -28,7 +32,8 @@ const SHARE_LEFT: f64 = 0.9;
 
 /// Additive increase, multiplicative decrease on what we lost by our own counts, within a window on the answers that
 /// are under way (a ring that overflows has lost them already). A device that says it is full loses nothing; it paces
-/// us by itself, and while it does the rate does not climb.
+/// us by itself, and while it does the rate does not climb. One that loses frames after all (the engine `live` learns of
+/// that too late) is eased, and the rate stays there until the share lost is below [`LOSS`] again.
 ///
 /// Once something was lost, the rate stays a tenth below where that was, until so many answers have come that one more
 /// loss keeps the share lost within [`LOSS`]. A passing stall may so keep a scan of a silent network slow for long.
@@ -60,10 +65,33 @@ pub(crate) struct Counts {
     pub(crate) answers: u64,
     /// Records lost.
     pub(crate) lost: u64,
+    /// Frames that the device lost.
+    pub(crate) refused: u64,
+}
+
+impl Counts {
+    fn minus(self, other: Self) -> Self {
+        Self {
+            probes: self.probes - other.probes,
+            answers: self.answers - other.answers,
+            lost: self.lost - other.lost,
+            refused: self.refused - other.refused,
+        }
+    }
+
+    /// Whether no more answers were lost than this share of them.
+    fn overran_at_most(self, share: f64) -> bool {
+        self.lost as f64 <= share * self.answers as f64 + SLACK
+    }
+
+    /// Whether the device lost no more than this share of the probes.
+    fn refused_at_most(self, share: f64) -> bool {
+        self.refused as f64 <= share * self.probes as f64 + SLACK
+    }
 }
 
 impl Search {
-    /// A search that begins now, at 200,000 frames a second.
+    /// A search that begins now, at 500,000 frames a second.
     pub(crate) fn new(counts: Counts, now_ns: u64) -> Self {
         Self {
             rate: START,
@@ -94,13 +122,22 @@ impl Search {
         self.recent_answers = self.recent_answers * SHARE_LEFT + (counts.answers - self.at_step.answers) as f64;
         self.under_way *= CLAIM_LEFT;
         let settled = now_ns >= self.settled_ns;
-        if counts.lost > self.at_step.lost {
+        let (step, all) = (counts.minus(self.at_step), counts.minus(self.first));
+        let device_is_fine = all.refused_at_most(LOSS / 2.0);
+        // A stray loss now and then is allowed for, and would be met at any rate.
+        if step.lost > 0 && !all.overran_at_most(LOSS / 2.0) {
             if settled {
                 self.ceiling = self.ceiling.min(self.rate);
                 self.settled_ns = now_ns + GRACE_NS;
             }
             self.rate = (self.rate / 2.0).max(LEAST);
-        } else if settled && sent * 1e9 / elapsed as f64 > 0.8 * self.rate {
+        } else if step.refused > 0 && !device_is_fine {
+            // A device loses frames when it comes late to empty its queue, at this rate or another: no bound to learn.
+            if settled {
+                self.rate = (self.rate * EASE).max(LEAST);
+                self.settled_ns = now_ns + GRACE_NS;
+            }
+        } else if settled && device_is_fine && sent * 1e9 / elapsed as f64 > 0.8 * self.rate {
             // Only a rate that was used has been shown to lose nothing.
             self.climb(counts);
         }
@@ -129,8 +166,7 @@ impl Search {
     /// Whether the loss so far leaves room for a try beyond the rate that lost something last. Half of what is allowed
     /// is kept back for that try.
     fn may_lose(&self, counts: Counts) -> bool {
-        let (lost, answers) = (counts.lost - self.first.lost, counts.answers - self.first.answers);
-        (lost as f64) < LOSS / 2.0 * answers as f64
+        counts.minus(self.first).overran_at_most(LOSS / 2.0)
     }
 
     /// How many probes may go before answers come.
@@ -214,7 +250,7 @@ mod tests {
         assert_eq!(search.room(), 6_384);
         search.step(Counts { probes: 20_000, ..counts }, 2);
         assert_eq!(search.room(), 0);
-        search.step(Counts { probes: 20_000, answers: 20_000, lost: 0 }, 3);
+        search.step(Counts { probes: 20_000, answers: 20_000, ..counts }, 3);
         assert_eq!(search.room(), 16_384);
     }
 }

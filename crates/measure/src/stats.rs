@@ -64,6 +64,8 @@ counters! {
     neighbour_sent,
     /// How often the device said that it is full; nothing is lost by it.
     device_full,
+    /// Frames of any class, counted as sent, that the device refused too late to be offered again.
+    device_lost,
     /// How often it said so `retries` times in a row without taking a frame.
     sendto_failures,
     /// On-link targets that nobody resolved; never probed.
@@ -135,6 +137,7 @@ impl WorkerCounters {
             &gate.neighbour,
         );
         self.device_full.store(gate.device_full, Ordering::Relaxed);
+        self.device_lost.store(gate.lost, Ordering::Relaxed);
     }
 }
 
@@ -152,9 +155,9 @@ impl Stats {
         if self.probes_sent == 0 { 0.0 } else { self.found as f64 * 100.0 / self.probes_sent as f64 }
     }
 
-    /// Frames of every class that the device took.
+    /// Frames of every class that left.
     pub fn frames_sent(&self) -> u64 {
-        self.probes_sent + self.resets_sent + self.neighbour_sent
+        (self.probes_sent + self.resets_sent + self.neighbour_sent).saturating_sub(self.device_lost)
     }
 
     /// Checks the equations of conservation, for a run that has ended: what was built went somewhere, and what came

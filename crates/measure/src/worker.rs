@@ -268,6 +268,7 @@ impl Loop {
             probes: counters.probes_built.load(Ordering::Relaxed),
             answers: counters.received.load(Ordering::Relaxed),
             lost: self.receiver.overruns(),
+            refused: counters.device_lost.load(Ordering::Relaxed),
         };
         let rate = self.search.get_or_insert_with(|| Search::new(counts, now)).step(counts, now);
         self.pacer.set_rate(rate, now);
@@ -284,7 +285,8 @@ impl Loop {
             (self.took_ns, self.refusals) = (now, 0);
             return Ok(());
         }
-        self.refusals += 1;
+        // An engine with a thread of its own may not have come to it yet, which is no refusal.
+        self.refusals += u64::from(kicked.refused > 0);
         if self.refusals > self.retries {
             self.refusals = 0;
             WorkerCounters::add(&self.counters().sendto_failures, 1);

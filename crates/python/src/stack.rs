@@ -32,7 +32,7 @@ impl PyStack {
     #[staticmethod]
     #[cfg(target_os = "linux")]
     #[pyo3(signature = (interface=None, source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
-        dad="fast", source_mac=None))]
+        dad="fast", source_mac=None, rate=None, batch=128))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -44,6 +44,8 @@ impl PyStack {
         engine: &str,
         dad: &str,
         source_mac: Option<&str>,
+        rate: Option<f64>,
+        batch: u32,
     ) -> Result<Self> {
         let config = irl_link::StackConfig {
             interface,
@@ -54,6 +56,8 @@ impl PyStack {
             vlan,
             engine: engine.parse()?,
             dad: dad.parse()?,
+            rate,
+            batch,
             ..irl_link::StackConfig::default()
         };
         let stack = py.detach(|| irl_link::Stack::open(config))?;

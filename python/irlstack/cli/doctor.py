@@ -26,8 +26,8 @@ def doctor(*, json_output: Annotated[bool, Parameter(name="--json")] = False) ->
     console.put("\n")
     for check in report.checks:
         console.put(f"{'ok' if check.fine else 'NO':<3} {check.what}: {check.found}\n")
-        if check.mend:
-            console.put(f"    mend: {check.mend}\n")
+        for number, line in enumerate(check.mend.splitlines()):
+            console.put(f"    {'or:  ' if number else 'mend:'} {line}\n")
     console.put("\n")
     for each in report.interfaces:
         route = ", default route" if each["default_route"] else ""
@@ -35,4 +35,6 @@ def doctor(*, json_output: Annotated[bool, Parameter(name="--json")] = False) ->
         driver = (each["driver"] or "no driver") + ("" if each["up"] else ", down")
         console.put(f"{each['name']:<11} {driver}, {each['rx_queues']} queues, mtu {each['mtu']}, {where}{route}\n")
     console.put(f"engines     {', '.join(report.engines)}\n")
+    for engine, reason in report.passed_over.items():
+        console.put(f"not {engine:<7} {reason}\n")
     return ExitStatus.DONE

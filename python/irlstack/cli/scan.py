@@ -32,7 +32,9 @@ class _Sending:
     source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
     """MAC that frames come from; by default the interface's own, which answers go to in any case."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
-    """auto (the default), packet, or sim: a synthetic Internet in this process."""
+    """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
+    batch: Annotated[int, Parameter(group=SENDING)] = 128
+    """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
     sender_threads: Annotated[int, Parameter(alias="-T", group=SENDING)] = 1
     """Threads, a core each. Default 1."""
     cores: Annotated[str | None, Parameter(group=SENDING)] = None
@@ -154,6 +156,7 @@ def _run(
         gateway_mac=sending.gateway_mac,
         source_mac=sending.source_mac,
         engine=sending.engine,
+        batch=sending.batch,
         dad=sending.dad,
         sender_threads=sending.sender_threads,
         cores=_cores(sending.cores),

@@ -7,18 +7,20 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use aya::maps::{Array, HashMap, Map, MapData, MapError, PerCpuArray};
-use aya::programs::{ProgramError, TestRun, TestRunOptions, Xdp};
-use aya::{Ebpf, EbpfError};
+use aya::Ebpf;
+use aya::maps::{Array, HashMap, MapData, PerCpuArray};
+use aya::programs::{TestRun, TestRunOptions, Xdp};
 use log::{info, warn};
 use nix::errno::Errno;
 
 use super::config::{FilterConfig, FilterCounters, MAX_OWNERS, OwnerConfig, Reason};
 use super::layout::{Counters, Owner, STATE_LEN, STEERING_LEN, Settings, address_kind};
-use super::privilege::missing_capability;
 use super::registry::{NO_OWNER, Registry, Table};
 use super::ring::RingReceiver;
-use super::sys::{self, Attachment, Mapping, Ring};
+use super::sys::{self, Attachment, Ring};
+use crate::ebpf::{
+    Mapping, descriptor, load_error, map_error, map_mut, mapped, missing, missing_capability, page_size, program_error,
+};
 use crate::error::LinkError;
 use crate::netdev::Interface;
 
@@ -192,7 +194,7 @@ impl KernelFilter {
             ));
         }
         let registry = Registry::new(config)?;
-        let mut ebpf = Ebpf::load(OBJECT).map_err(load_error)?;
+        let mut ebpf = Ebpf::load(OBJECT).map_err(|error| load_error(PROGRAM, error))?;
         let (mut v4, mut v6) = (Vec::new(), Vec::new());
         for (address, kind) in registry.addresses() {
             match address {
@@ -240,7 +242,7 @@ impl KernelFilter {
     /// [`LinkError::Config`] when owner, ports or echo identifiers are taken, or the probe has too many match rules;
     /// [`LinkError::Os`] when there is no memory for the ring buffer.
     pub fn add_owner(&mut self, config: OwnerConfig) -> Result<RingReceiver, LinkError> {
-        let bytes = config.ring_bytes.clamp(sys::page_size(), 1 << 30).next_power_of_two();
+        let bytes = config.ring_bytes.clamp(page_size(), 1 << 30).next_power_of_two();
         self.registry.add(&config)?;
         let added = self.install(&config, bytes);
         if added.is_err() {
@@ -400,75 +402,4 @@ fn occupied(interface: &str) -> LinkError {
     let (id, name) = there.map_or_else(Default::default, |program| (program.id, program.name));
     let program = if name.is_empty() { "of unknown name".to_owned() } else { name };
     LinkError::Occupied { interface: interface.to_owned(), program, id }
-}
-
-fn missing(name: &str) -> LinkError {
-    LinkError::Unsupported(format!("the embedded filter object has no {name}: build again from a clean tree"))
-}
-
-fn map_mut<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Map, LinkError> {
-    ebpf.map_mut(name).ok_or_else(|| missing(name))
-}
-
-fn descriptor<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<BorrowedFd<'a>, LinkError> {
-    match map_mut(ebpf, name)? {
-        Map::Array(data) | Map::ArrayOfMaps(data) => Ok(data.fd().as_fd()),
-        _ => Err(missing(name)),
-    }
-}
-
-fn mapped(ebpf: &mut Ebpf, name: &str, len: usize) -> Result<Mapping, LinkError> {
-    Mapping::new(descriptor(ebpf, name)?, len, 0, true)
-        .map_err(|error| LinkError::os(format!("mapping the filter's {name}"), error))
-}
-
-fn map_error(error: MapError) -> LinkError {
-    match error {
-        MapError::SyscallError(error) => LinkError::os(error.call, error.io_error),
-        other => LinkError::Unsupported(format!("a map of the filter cannot be used: {other}")),
-    }
-}
-
-/// EPERM although the capabilities are there: a container or a user namespace that the kernel does not trust with BPF.
-fn refused_bpf() -> LinkError {
-    LinkError::Privilege {
-        capability: missing_capability().unwrap_or("CAP_BPF in the host's own user namespace"),
-        what: "loading the filter".to_owned(),
-    }
-}
-
-fn load_error(error: EbpfError) -> LinkError {
-    match error {
-        EbpfError::MapError(MapError::CreateError { io_error, .. }) if io_error.raw_os_error() == Some(libc::EPERM) => {
-            refused_bpf()
-        }
-        EbpfError::ProgramError(error) => program_error(PROGRAM, error),
-        other => LinkError::Load { reason: with_sources(&other), log: String::new() },
-    }
-}
-
-fn program_error(name: &str, error: ProgramError) -> LinkError {
-    match error {
-        ProgramError::LoadError { io_error, .. }
-            if matches!(io_error.raw_os_error(), Some(libc::EPERM)) && missing_capability().is_some() =>
-        {
-            refused_bpf()
-        }
-        ProgramError::LoadError { io_error, verifier_log } => {
-            LinkError::Load { reason: format!("{name}: {io_error}"), log: verifier_log.to_string() }
-        }
-        ProgramError::SyscallError(error) => LinkError::os(error.call, error.io_error),
-        other => LinkError::Load { reason: format!("{name}: {}", with_sources(&other)), log: String::new() },
-    }
-}
-
-fn with_sources(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        text.push_str(": ");
-        text.push_str(&inner.to_string());
-        source = inner.source();
-    }
-    text
 }

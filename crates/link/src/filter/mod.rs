@@ -14,20 +14,18 @@ mod kernel;
 #[cfg(target_os = "linux")]
 mod layout;
 #[cfg(target_os = "linux")]
-mod privilege;
-#[cfg(target_os = "linux")]
 mod ring;
 #[cfg(target_os = "linux")]
 mod sys;
 
+#[cfg(target_os = "linux")]
+pub use crate::ebpf::missing_capability;
 pub use config::{
     Accept, AddressKind, DEFAULT_RING_BYTES, FilterConfig, FilterCounters, Frames, HEAD_LEN, MAX_ADDRESSES,
     MAX_CLASSES, MAX_OWNERS, MAX_RULES, OwnAddress, OwnerConfig, Reason,
 };
 #[cfg(target_os = "linux")]
 pub use kernel::{FILTER_BUILT, KernelFilter, Rehearsal, XdpMode, attach_program};
-#[cfg(target_os = "linux")]
-pub use privilege::missing_capability;
 #[cfg(target_os = "linux")]
 pub use ring::RingReceiver;
 pub use twin::{HostSocket, HostSockets, NoSockets, TwinFilter, Verdict};

@@ -10,7 +10,8 @@ use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::time::TimeSpec;
 
 use super::layout::STATE_LEN;
-use super::sys::{Mapping, Ring};
+use super::sys::Ring;
+use crate::ebpf::Mapping;
 use crate::engine::Receiver;
 use crate::error::LinkError;
 use crate::record::Record;

@@ -1,11 +1,12 @@
 //! The system calls that the filter needs beside aya: links without fall-back, mapped maps, ring buffers.
 //!
-//! All of the filter's `unsafe` is here and in `layout.rs`.
+//! All of the filter's `unsafe` is here and in `layout.rs`, but for the mappings of `ebpf`.
 
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU16, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+
+use crate::ebpf::{Mapping, page_size};
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -109,73 +110,6 @@ pub(super) fn remove_inner_map(outer: BorrowedFd<'_>, index: u32) -> io::Result<
     bpf(BPF_MAP_DELETE_ELEM, &attribute).map(drop)
 }
 
-/// Memory shared with the kernel.
-#[derive(Debug)]
-pub(super) struct Mapping {
-    start: NonNull<u8>,
-    len: usize,
-}
-
-// SAFETY: the memory is accessed through atomics only (or, in a ring, through slices that the ring's protocol leaves to
-// the one consumer), and the mapping lives as long as the value.
-unsafe impl Send for Mapping {}
-// SAFETY: as above.
-unsafe impl Sync for Mapping {}
-
-impl Mapping {
-    /// Maps `len` bytes of a map from `offset` on.
-    pub(super) fn new(map: BorrowedFd<'_>, len: usize, offset: i64, writable: bool) -> io::Result<Self> {
-        let protection = libc::PROT_READ | if writable { libc::PROT_WRITE } else { 0 };
-        // SAFETY: a fresh shared mapping at an address of the kernel's choice touches no memory of ours.
-        let start = unsafe {
-            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, map.as_raw_fd(), offset as libc::off_t)
-        };
-        match NonNull::new(start.cast::<u8>()) {
-            Some(start) if start.as_ptr().cast() != libc::MAP_FAILED => Ok(Self { start, len }),
-            _ => Err(io::Error::last_os_error()),
-        }
-    }
-
-    /// The 16-bit word at index `index`.
-    pub(super) fn u16(&self, index: usize) -> &AtomicU16 {
-        assert!((index + 1) * 2 <= self.len, "an index lies inside its mapping");
-        // SAFETY: inside the mapping by the check above, aligned because mappings start at a page, valid as long as
-        // `self`, and shared only through atomic operations.
-        unsafe { &*self.start.as_ptr().add(index * 2).cast() }
-    }
-
-    /// The 32-bit word at byte `offset`.
-    pub(super) fn u32(&self, offset: usize) -> &AtomicU32 {
-        assert!(offset.is_multiple_of(4) && offset + 4 <= self.len, "an aligned offset inside the mapping");
-        // SAFETY: inside the mapping and aligned by the check above, valid as long as `self`, shared by atomics.
-        unsafe { &*self.start.as_ptr().add(offset).cast() }
-    }
-
-    /// The 64-bit word at byte `offset`.
-    pub(super) fn u64(&self, offset: usize) -> &AtomicU64 {
-        assert!(offset.is_multiple_of(8) && offset + 8 <= self.len, "an aligned offset inside the mapping");
-        // SAFETY: inside the mapping and aligned by the check above, valid as long as `self`, shared by atomics.
-        unsafe { &*self.start.as_ptr().add(offset).cast() }
-    }
-
-    /// `len` bytes at `offset`.
-    ///
-    /// # Safety
-    /// Nobody may write these bytes as long as the slice lives.
-    unsafe fn bytes(&self, offset: usize, len: usize) -> &[u8] {
-        assert!(offset.checked_add(len).is_some_and(|end| end <= self.len), "a range inside the mapping");
-        // SAFETY: inside the mapping by the check above; the caller keeps writers away.
-        unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
-    }
-}
-
-impl Drop for Mapping {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and no reference into it outlives `self`. Failure would leak, nothing worse.
-        unsafe { libc::munmap(self.start.as_ptr().cast(), self.len) };
-    }
-}
-
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const SAMPLE_HEADER: usize = 8;
@@ -236,10 +170,4 @@ impl Ring {
         }
         taken
     }
-}
-
-/// Bytes of a page of memory.
-pub(super) fn page_size() -> usize {
-    // SAFETY: no memory is touched. The page size is always known, so the result is positive.
-    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
 }

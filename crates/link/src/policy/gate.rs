@@ -72,6 +72,9 @@ pub struct GateCounters {
     pub neighbour: ClassCounters,
     /// How often the device said that it is full. Nothing is lost by it: the frames are offered again.
     pub device_full: u64,
+    /// Frames, counted as sent, that the device refused when their memory was gone already: see [`Sender::lost`]. Nobody
+    /// knows which they were.
+    pub lost: u64,
 }
 
 impl GateCounters {
@@ -81,11 +84,12 @@ impl GateCounters {
         self.resets.add(&other.resets);
         self.neighbour.add(&other.neighbour);
         self.device_full += other.device_full;
+        self.lost += other.lost;
     }
 
     /// Frames of every class that the device took: what its own counter must have moved by.
     pub fn sent(&self) -> u64 {
-        self.probes.sent + self.resets.sent + self.neighbour.sent
+        self.probes.sent + self.resets.sent + self.neighbour.sent - self.lost
     }
 }
 
@@ -225,6 +229,7 @@ impl Gate {
         let kicked = self.sender.kick();
         // Counted by what left the queue, so that a failing kick loses no count.
         self.took((before - self.sender.pending()) as u64);
+        self.counters.lost = self.sender.lost();
         let kicked = kicked?;
         self.counters.device_full += kicked.refused;
         Ok(kicked)
@@ -232,6 +237,10 @@ impl Gate {
 
     /// Gives up what the device has not taken: after an error, or when a run stops. The counters balance from then on.
     pub fn abandon(&mut self) {
+        let before = self.sender.pending();
+        self.sender.withdraw();
+        self.took((before - self.sender.pending()) as u64);
+        self.counters.lost = self.sender.lost();
         for (class, frames) in self.queue.drain(..) {
             of(&mut self.counters, class).refused_by_device += frames;
         }

@@ -15,14 +15,15 @@ use irl_wire::Mac;
 use crate::engine::Worker;
 use crate::error::LinkError;
 use crate::filter::{AddressKind, FilterCounters, OwnAddress, OwnerConfig};
+use crate::live::{DEFAULT_BATCH, MAX_BATCH};
 use crate::neighbour::{Dad, Neighbours};
 use crate::netdev::{Interface, Namespace};
 use crate::network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
-use crate::packet::PacketSender;
 use crate::policy::{Arena, Gate, Policy, PolicySettings, lab_of_namespace};
 use crate::record::Record;
 
 pub use ladder::EngineChoice;
+use ladder::{Ladder, Transmit};
 use shared::{Shared, lock};
 
 /// How to open a stack. The default is the interface, source and gateway of the default route, the best engine, and
@@ -44,6 +45,10 @@ pub struct StackConfig {
     pub vlan: Option<u16>,
     /// The engine.
     pub engine: EngineChoice,
+    /// Frames a second that will be asked for, 0 for as many as go; helps to choose the engine.
+    pub rate: Option<f64>,
+    /// Frames that the engine `live` hands to the kernel at a time: 1 to [`MAX_BATCH`](crate::live::MAX_BATCH).
+    pub batch: u32,
     /// Whether the filter may be attached.
     pub filter: bool,
     /// Duplicate-address detection for spare addresses.
@@ -60,6 +65,8 @@ impl Default for StackConfig {
             source_mac: None,
             vlan: None,
             engine: EngineChoice::default(),
+            rate: None,
+            batch: DEFAULT_BATCH,
             filter: true,
             dad: Dad::default(),
         }
@@ -82,6 +89,9 @@ pub struct Stack {
     mac: Mac,
     vlan: Option<u16>,
     shared: Arc<Shared>,
+    transmit: Transmit,
+    why: String,
+    batch: u32,
     /// Owner numbers in use by this stack's workers.
     owners: Mutex<BTreeSet<u16>>,
     /// When the interface was last seen to be there.
@@ -136,7 +146,13 @@ impl Stack {
         let host_addresses = interface.host_addresses()?;
         let sources = config.sources_on(&interface)?;
         let addresses = Addresses::sort(&sources, &host_addresses);
+        if !(1..=MAX_BATCH).contains(&config.batch) {
+            return Err(LinkError::config(format!("a batch has 1 to {MAX_BATCH} frames, not {}", config.batch)));
+        }
         let shared = Shared::of(namespace.inode(), &interface, &addresses, &config)?;
+        let mut ladder = Ladder::default();
+        let transmit = Transmit::choose(&interface, &namespace, &config, !shared.host_sees(), &mut ladder)?;
+        ladder.take(shared.why.clone());
         let next_hop = Arc::new(StackHop { fixed: config.gateway_mac, neighbours: Arc::clone(&shared.neighbours) });
         Ok(Self {
             interface,
@@ -147,6 +163,9 @@ impl Stack {
             mac,
             vlan: config.vlan,
             shared,
+            transmit,
+            why: ladder.text(),
+            batch: config.batch,
             owners: Mutex::default(),
             checked_ns: AtomicU64::new(0),
         })
@@ -197,7 +216,7 @@ impl Stack {
             .iter()
             .zip(0u16..)
             .map(|(&owner, residue)| {
-                let sender = PacketSender::open(&self.interface, request.frame_len)?;
+                let sender = self.transmit.sender(&self.interface, request.frame_len, self.batch)?;
                 let receiver = self.shared.add_owner(OwnerConfig {
                     owner,
                     protocol: request.protocol,
@@ -212,7 +231,7 @@ impl Stack {
                     classes: request.classes.clone(),
                     ring_bytes: request.ring_bytes,
                 })?;
-                Ok(Worker { owner, gate: Gate::new(Box::new(sender), Arc::clone(&request.policy)), receiver })
+                Ok(Worker { owner, gate: Gate::new(sender, Arc::clone(&request.policy)), receiver })
             })
             .collect()
     }
@@ -284,8 +303,8 @@ impl Network for Stack {
 
     fn info(&self) -> EngineInfo {
         EngineInfo {
-            engine: "packet".to_owned(),
-            why: self.shared.why.clone(),
+            engine: self.transmit.name().to_owned(),
+            why: self.why.clone(),
             xdp_mode: self.shared.xdp_mode.clone(),
             driver: self.interface.driver.clone(),
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),

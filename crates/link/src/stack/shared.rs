@@ -177,18 +177,19 @@ fn divert(
         match KernelFilter::attach(&interface.name, filter) {
             Ok(kernel) => {
                 let mode = kernel.mode().map(|mode| mode.to_string()).unwrap_or_default();
-                let why = ladder.choose("AF_PACKET sends and the filter receives");
-                return Ok((Diversion::Kernel(Box::new(Mutex::new(kernel))), why, mode));
+                ladder.take("the filter receives");
+                return Ok((Diversion::Kernel(Box::new(Mutex::new(kernel))), ladder.text(), mode));
             }
             Err(error @ LinkError::InterfaceGone { .. }) => return Err(error),
-            Err(error @ LinkError::Occupied { .. }) if config.engine == EngineChoice::Auto => return Err(error),
+            Err(error @ LinkError::Occupied { .. }) if config.engine == EngineChoice::Live => return Err(error),
             Err(error) => ladder.pass_over("the filter", error),
         }
     } else {
         ladder.pass_over("the filter", "it was not wanted");
     }
     let pump = PacketPump::open(interface, filter)?;
-    let why = ladder.choose("AF_PACKET sends and receives");
+    ladder.take("AF_PACKET receives");
+    let why = ladder.text();
     log::info!("{}: {why}", interface.name);
     Ok((Diversion::Pump(pump), why, "none".to_owned()))
 }

@@ -2,6 +2,7 @@
 #![cfg(target_os = "linux")]
 
 mod engine;
+mod live;
 mod neighbours;
 mod speed;
 mod stack;

@@ -31,7 +31,7 @@ fn interface_and_source_come_from_the_route() {
     assert_eq!(stack.sources(), [ip(NEAR)]);
     assert_eq!(stack.shared_addresses(), [ip(NEAR)]);
     let info = stack.info();
-    assert_eq!((info.engine.as_str(), info.driver.as_str(), info.kernel_rst), ("packet", "veth", false));
+    assert_eq!((info.engine.as_str(), info.driver.as_str(), info.kernel_rst), ("live", "veth", false));
     assert!(info.xdp_mode.starts_with("native"), "{}", info.xdp_mode);
     drop(stack);
     let towards = Some(ip("fd00:18::2"));
@@ -61,16 +61,16 @@ fn an_occupied_interface_is_left_alone_and_named() {
     let addresses = vec![OwnAddress { address: ip("198.18.0.200"), kind: AddressKind::Spare }];
     let stranger = wire.near.run(|| KernelFilter::attach("va", &FilterConfig { addresses })).unwrap();
     let there = wire.near_interface().xdp_program().unwrap().unwrap();
-    match wire.open(config(&["198.18.0.10"], true)) {
+    let engine = |engine| StackConfig { engine, ..config(&["198.18.0.10"], true) };
+    match wire.open(engine(EngineChoice::Live)) {
         Err(LinkError::Occupied { interface, id, program }) => {
             assert_eq!((interface.as_str(), id, program), ("va", there.id, there.name));
         }
         other => panic!("{other:?}"),
     }
-    let mut beside = config(&["198.18.0.10"], true);
-    beside.engine = EngineChoice::Packet;
-    let stack = wire.open(beside).unwrap();
+    let stack = wire.open(engine(EngineChoice::Auto)).unwrap();
     let info = stack.info();
+    assert_eq!(info.engine, "packet");
     assert!(info.why.contains("not the filter, because the interface va already runs"), "{}", info.why);
     assert_eq!((info.xdp_mode.as_str(), info.kernel_rst), ("none", false));
     receive_a_datagram(&wire, &stack);

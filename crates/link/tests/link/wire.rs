@@ -8,7 +8,7 @@ use std::thread;
 
 use irl_link::netdev::{Interface, Namespace};
 use irl_link::policy::{Policy, PolicySettings, Rate, Targets};
-use irl_link::{LinkError, Network, Record, Stack, StackConfig, Worker, WorkerRequest};
+use irl_link::{EngineChoice, LinkError, Network, Record, Stack, StackConfig, Worker, WorkerRequest};
 use irl_targets::PrefixSet;
 use irl_wire::{Key, PortRange, Protocol};
 use nix::sched::{CloneFlags, unshare};
@@ -87,6 +87,7 @@ pub(crate) fn config(sources: &[&str], filter: bool) -> StackConfig {
         interface: Some("va".to_owned()),
         sources: sources.iter().map(|source| ip(source)).collect(),
         filter,
+        engine: EngineChoice::Packet,
         ..StackConfig::default()
     }
 }
