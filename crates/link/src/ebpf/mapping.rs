@@ -63,9 +63,7 @@ impl Mapping {
         // SAFETY: inside the mapping by the check above; the caller keeps writers away.
         unsafe { std::slice::from_raw_parts(self.start.as_ptr().add(offset), len) }
     }
-}
 
-impl Mapping {
     /// `len` bytes at `offset`, to write.
     ///
     /// # Safety

@@ -3,7 +3,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapError};
-use aya::programs::ProgramError;
+use aya::programs::{Program, ProgramError};
 use aya::{Ebpf, EbpfError};
 
 use super::mapping::Mapping;
@@ -13,6 +13,15 @@ use crate::error::LinkError;
 /// The object lacks what the code expects: it was built from other sources.
 pub(crate) fn missing(name: &str) -> LinkError {
     LinkError::Unsupported(format!("the embedded eBPF object has no {name}: build again from a clean tree"))
+}
+
+/// A program of the object, of this kind.
+pub(crate) fn program_mut<'a, P>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut P, LinkError>
+where
+    &'a mut P: TryFrom<&'a mut Program, Error = ProgramError>,
+{
+    let program = ebpf.program_mut(name).ok_or_else(|| missing(name))?;
+    program.try_into().map_err(|error| program_error(name, error))
 }
 
 /// A map of the object.

@@ -20,6 +20,7 @@ use super::ring::RingReceiver;
 use super::sys::{self, Attachment, Ring};
 use crate::ebpf::{
     Mapping, descriptor, load_error, map_error, map_mut, mapped, missing, missing_capability, page_size, program_error,
+    program_mut,
 };
 use crate::error::LinkError;
 use crate::netdev::Interface;
@@ -347,12 +348,7 @@ impl KernelFilter {
 
     /// The program with this name, loaded when it is first asked for.
     fn program(&mut self, name: &'static str) -> Result<&mut Xdp, LinkError> {
-        let program: &mut Xdp = self
-            .ebpf
-            .program_mut(name)
-            .ok_or_else(|| missing(name))?
-            .try_into()
-            .map_err(|error| program_error(name, error))?;
+        let program: &mut Xdp = program_mut(&mut self.ebpf, name)?;
         if program.fd().is_err() {
             program.load().map_err(|error| program_error(name, error))?;
         }

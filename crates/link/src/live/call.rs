@@ -1,7 +1,7 @@
 //! Who holds the call: a thread inside the kernel, and a keeper that starts it, ends it when it idles, and ends it for
 //! good.
 
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
@@ -39,14 +39,13 @@ struct Shared {
     phase: AtomicU8,
     failure: Mutex<Option<LinkError>>,
     batch: u32,
-    /// The length that the next call's frames begin with; others cost a little more.
-    usual_len: AtomicU32,
 }
 
 /// The handle on keeper and call. Dropping it ends both.
 pub(super) struct Caller {
     shared: Arc<Shared>,
-    wake: Option<Sender<()>>,
+    /// Says which length the next call's frames begin with; others cost a little more.
+    wake: Option<Sender<u32>>,
     keeper: Option<JoinHandle<()>>,
 }
 
@@ -54,13 +53,8 @@ impl Caller {
     /// Starts the keeper, with no call yet. Calls happen in this thread's network namespace.
     pub(super) fn new(program: Program, batch: u32) -> Result<Self, LinkError> {
         signal::prepare().map_err(|error| LinkError::os("preparing SIGURG, which ends live calls", error))?;
-        let shared = Arc::new(Shared {
-            program,
-            phase: AtomicU8::new(Phase::Asleep as u8),
-            failure: Mutex::default(),
-            batch,
-            usual_len: AtomicU32::new(FRAME_MIN as u32),
-        });
+        let shared =
+            Arc::new(Shared { program, phase: AtomicU8::new(Phase::Asleep as u8), failure: Mutex::default(), batch });
         let (wake, woken) = channel();
         let theirs = Arc::clone(&shared);
         let keeper = Builder::new()
@@ -80,10 +74,9 @@ impl Caller {
 
     /// Asks for a call, mostly for frames of this length. It takes 8 to 48 ms to begin.
     pub(super) fn wake(&self, usual_len: usize) {
-        self.shared.usual_len.store(usual_len.clamp(FRAME_MIN, FRAME_MAX) as u32, Ordering::Relaxed);
         if let Some(wake) = &self.wake {
             // The keeper ends only when this end of the channel is gone.
-            let _ = wake.send(());
+            let _ = wake.send(usual_len.clamp(FRAME_MIN, FRAME_MAX) as u32);
         }
     }
 
@@ -95,7 +88,7 @@ impl Caller {
 
 impl Drop for Caller {
     fn drop(&mut self) {
-        self.shared.take_back();
+        self.shared.program.control.take_back();
         self.wake = None;
         if let Some(keeper) = self.keeper.take() {
             // It ends within some 30 ms: the time that the kernel takes to end the call.
@@ -118,12 +111,6 @@ impl Shared {
         self.phase.store(phase as u8, Ordering::Release);
     }
 
-    /// Makes `order` even, whoever made it odd.
-    fn take_back(&self) {
-        let order = self.program.control.order();
-        let _ = order.fetch_update(Ordering::AcqRel, Ordering::Acquire, |order| (order % 2 == 1).then_some(order + 1));
-    }
-
     /// Inside the kernel until told to stop; a call that ends by itself, its turns used up, begins again.
     fn call(&self, stop: &AtomicBool) -> Result<(), LinkError> {
         signal::block_others();
@@ -134,12 +121,12 @@ impl Shared {
     }
 }
 
-fn keep(shared: &Arc<Shared>, woken: &Receiver<()>) {
+fn keep(shared: &Arc<Shared>, woken: &Receiver<u32>) {
     signal::block_all();
     // Ends when the handle is dropped.
-    while woken.recv().is_ok() {
-        let ended = one_call(shared, woken);
-        shared.take_back();
+    while let Ok(usual_len) = woken.recv() {
+        let ended = one_call(shared, woken, usual_len);
+        shared.program.control.take_back();
         match ended {
             Ok(()) => shared.set_phase(Phase::Asleep),
             Err(error) => {
@@ -154,9 +141,9 @@ fn keep(shared: &Arc<Shared>, woken: &Receiver<()>) {
 }
 
 /// One call, from waking until it idles or the handle is dropped.
-fn one_call(shared: &Arc<Shared>, woken: &Receiver<()>) -> Result<(), LinkError> {
+fn one_call(shared: &Arc<Shared>, woken: &Receiver<u32>, usual_len: u32) -> Result<(), LinkError> {
     let control = &shared.program.control;
-    control.usual_len().store(shared.usual_len.load(Ordering::Relaxed), Ordering::Relaxed);
+    control.usual_len().store(usual_len, Ordering::Relaxed);
     // A new even number: when it is seen, the new call is there.
     control.order().fetch_add(2, Ordering::AcqRel);
     let stop = Arc::new(AtomicBool::new(false));
@@ -175,7 +162,7 @@ fn one_call(shared: &Arc<Shared>, woken: &Receiver<()>) -> Result<(), LinkError>
     let mut frames = control.count().load(Ordering::Relaxed);
     loop {
         match woken.recv_timeout(LOOK) {
-            Ok(()) => continue,
+            Ok(_) => continue,
             Err(RecvTimeoutError::Disconnected) => break,
             Err(RecvTimeoutError::Timeout) => {}
         }
@@ -191,7 +178,7 @@ fn one_call(shared: &Arc<Shared>, woken: &Receiver<()>) -> Result<(), LinkError>
         }
     }
     shared.set_phase(Phase::Ending);
-    shared.take_back();
+    shared.program.control.take_back();
     stop.store(true, Ordering::Release);
     // Somebody may have put the signal's handling back since.
     signal::prepare().map_err(|error| LinkError::os("preparing SIGURG, which ends live calls", error))?;

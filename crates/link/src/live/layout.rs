@@ -1,6 +1,6 @@
 //! What user space shares with the transmit program: twin of `bpf/transmit.h`.
 
-use std::sync::atomic::{AtomicU32, AtomicU64};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
 use crate::ebpf::Mapping;
 
@@ -32,6 +32,19 @@ impl Control {
     /// Odd: the program consumes. Even: it does not. Ours.
     pub(super) fn order(&self) -> &AtomicU64 {
         self.0.u64(8)
+    }
+
+    /// Tells the program to stop reading, whoever told it to begin.
+    pub(super) fn take_back(&self) {
+        // An error says that it was told already.
+        let odd_to_even = |order: u64| (order % 2 == 1).then_some(order + 1);
+        let _ = self.order().fetch_update(Ordering::AcqRel, Ordering::Acquire, odd_to_even);
+    }
+
+    /// The order in force, once the program has obeyed it.
+    pub(super) fn obeyed(&self) -> Option<u64> {
+        let order = self.order().load(Ordering::Acquire);
+        (self.seen().load(Ordering::Acquire) == order).then_some(order)
     }
 
     /// Where the program begins when `order` becomes odd. Ours.

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use aya::Ebpf;
 use aya::programs::RawTracePoint;
 
-use crate::ebpf::{Mapping, load_error, mapped, missing, program_error};
+use crate::ebpf::{Mapping, load_error, mapped, program_error, program_mut};
 use crate::error::LinkError;
 use crate::netdev::{Interface, Namespace};
 
@@ -82,9 +82,7 @@ impl Left {
         let before = self.claimed.fetch_max(refused, Ordering::AcqRel);
         refused.saturating_sub(before)
     }
-}
 
-impl Left {
     /// A sender begins to hand frames to the device.
     pub(super) fn join(&self) {
         *self.senders.lock().unwrap_or_else(PoisonError::into_inner) += 1;
@@ -116,11 +114,7 @@ impl Traced {
         counts.u32(16).store(interface.index, Ordering::Relaxed);
         // The kernel's number of a namespace has 32 bits.
         counts.u32(20).store(namespace.inode() as u32, Ordering::Relaxed);
-        let program: &mut RawTracePoint = ebpf
-            .program_mut(PROGRAM)
-            .ok_or_else(|| missing(PROGRAM))?
-            .try_into()
-            .map_err(|error| program_error(PROGRAM, error))?;
+        let program: &mut RawTracePoint = program_mut(&mut ebpf, PROGRAM)?;
         program.load().map_err(|error| program_error(PROGRAM, error))?;
         program.attach("xdp_devmap_xmit").map_err(|error| program_error(PROGRAM, error))?;
         Ok(Self { counts, _ebpf: ebpf })

@@ -7,7 +7,7 @@ use aya::Ebpf;
 use aya::programs::{ProgramError, TestRun, TestRunAttrs, TestRunOptions, Xdp};
 
 use super::layout::{CONTROL_BYTES, Control, FRAME_MIN, RING_BYTES};
-use crate::ebpf::{Mapping, load_error, mapped, missing, missing_capability, program_error};
+use crate::ebpf::{Mapping, load_error, mapped, missing, missing_capability, program_error, program_mut};
 use crate::error::LinkError;
 
 #[cfg(irl_bpf)]
@@ -41,11 +41,7 @@ impl Program {
         let mut ebpf = Ebpf::load(OBJECT).map_err(|error| load_error(PROGRAM, error))?;
         let control = Control(mapped(&mut ebpf, "control", CONTROL_BYTES)?);
         let ring = mapped(&mut ebpf, "ring", RING_BYTES)?;
-        let program: &mut Xdp = ebpf
-            .program_mut(PROGRAM)
-            .ok_or_else(|| missing(PROGRAM))?
-            .try_into()
-            .map_err(|error| program_error(PROGRAM, error))?;
+        let program: &mut Xdp = program_mut(&mut ebpf, PROGRAM)?;
         program.load().map_err(|error| program_error(PROGRAM, error))?;
         Ok(Self { ebpf, control, ring })
     }

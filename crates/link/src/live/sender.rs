@@ -70,7 +70,6 @@ pub struct LiveSender {
     /// The longest frame asked for so far.
     frame_len: usize,
     completed: u64,
-    by_packet: u64,
     /// What the program's own counts were when we last looked.
     counted: u64,
     failed: u64,
@@ -111,7 +110,6 @@ impl LiveSender {
             required,
             frame_len: FRAME_MIN,
             completed: 0,
-            by_packet: 0,
             counted: 0,
             failed: 0,
             lost: 0,
@@ -155,7 +153,6 @@ impl LiveSender {
             let result = packet.kick();
             let taken = self.packet.completed() - before;
             self.completed += taken;
-            self.by_packet += taken;
             self.window.frames += taken;
             let some = result?;
             kicked.accepted += some.accepted;
@@ -179,11 +176,10 @@ impl LiveSender {
                 }
             }
             Phase::Running => {
-                let order = self.control().order().load(Ordering::Acquire);
-                let alive = self.control().seen().load(Ordering::Acquire) == order;
-                if !alive || !order.is_multiple_of(2) {
+                // Even: the call is there, and waits to be told to read.
+                let Some(order) = self.control().obeyed().filter(|order| order.is_multiple_of(2)) else {
                     return Ok(false);
-                }
+                };
                 if self.packet.pending() == 0 && self.ring.frames() > 0 {
                     self.hand_over(order);
                 }
@@ -260,24 +256,16 @@ impl LiveSender {
             return Ok(());
         }
         if since.elapsed() >= TRIAL {
-            self.take_back(order);
+            self.control().take_back();
             self.reader = Reader::Returning { trusted: false };
         }
         Ok(())
     }
 
-    /// Tells the call to stop reading.
-    fn take_back(&self, order: u64) {
-        // If it fails the keeper has done it.
-        let _ = self.control().order().compare_exchange(order, order + 1, Ordering::AcqRel, Ordering::Acquire);
-    }
-
     /// Whether the call reads no more; then we do.
     fn has_returned(&mut self, trusted: bool) -> Result<bool, LinkError> {
         let control = self.control();
-        let order = control.order().load(Ordering::Acquire);
-        let obeyed = control.seen().load(Ordering::Acquire) == order;
-        if !obeyed && matches!(self.caller.phase(), Phase::Running | Phase::Ending) {
+        if control.obeyed().is_none() && matches!(self.caller.phase(), Phase::Running | Phase::Ending) {
             return Ok(false);
         }
         let (head, frames) = (control.position().load(Ordering::Acquire), control.count().load(Ordering::Acquire));
@@ -310,6 +298,23 @@ impl LiveSender {
             }
             None => Ok(()),
         }
+    }
+
+    /// Waits until the device has answered for the last frames, and counts what it did not take.
+    fn settle(&mut self, until: Instant) {
+        if !self.began_live {
+            return;
+        }
+        self.began_live = false;
+        // The device gets the last frames when the kernel's batch is over: two batches of idle turns later.
+        let idle = self.control().idle().load(Ordering::Relaxed);
+        while self.caller.phase() == Phase::Running
+            && self.control().idle().load(Ordering::Relaxed) - idle < u64::from(2 * MAX_BATCH)
+            && Instant::now() < until
+        {
+            std::thread::yield_now();
+        }
+        self.lost += self.left.claim_refused() + self.left.leave();
     }
 }
 
@@ -381,13 +386,9 @@ impl Sender for LiveSender {
     fn withdraw(&mut self) {
         let trusted = match self.reader {
             Reader::Us => None,
-            Reader::Call { order } => {
-                self.take_back(order);
-                Some(true)
-            }
-            Reader::Trial { order, .. } => {
-                self.take_back(order);
-                // They may have left: better counted as sent than sent and not counted.
+            // Frames of a trial may have left: better counted as sent than sent and not counted.
+            Reader::Call { .. } | Reader::Trial { .. } => {
+                self.control().take_back();
                 Some(true)
             }
             Reader::Returning { trusted } => Some(trusted),
@@ -400,25 +401,6 @@ impl Sender for LiveSender {
             }
         }
         self.settle(until);
-    }
-}
-
-impl LiveSender {
-    /// Waits until the device has answered for the last frames, and counts what it did not take.
-    fn settle(&mut self, until: Instant) {
-        if !self.began_live {
-            return;
-        }
-        self.began_live = false;
-        // The device gets the last frames when the kernel's batch is over: two batches of idle turns later.
-        let idle = self.control().idle().load(Ordering::Relaxed);
-        while self.caller.phase() == Phase::Running
-            && self.control().idle().load(Ordering::Relaxed) - idle < u64::from(2 * MAX_BATCH)
-            && Instant::now() < until
-        {
-            std::thread::yield_now();
-        }
-        self.lost += self.left.claim_refused() + self.left.leave();
     }
 }
 

@@ -227,9 +227,8 @@ impl Gate {
     pub fn kick(&mut self) -> Result<Kicked, LinkError> {
         let before = self.sender.pending();
         let kicked = self.sender.kick();
-        // Counted by what left the queue, so that a failing kick loses no count.
-        self.took((before - self.sender.pending()) as u64);
-        self.counters.lost = self.sender.lost();
+        // Before the error is looked at, so that a failing kick loses no count.
+        self.account(before);
         let kicked = kicked?;
         self.counters.device_full += kicked.refused;
         Ok(kicked)
@@ -239,8 +238,7 @@ impl Gate {
     pub fn abandon(&mut self) {
         let before = self.sender.pending();
         self.sender.withdraw();
-        self.took((before - self.sender.pending()) as u64);
-        self.counters.lost = self.sender.lost();
+        self.account(before);
         for (class, frames) in self.queue.drain(..) {
             of(&mut self.counters, class).refused_by_device += frames;
         }
@@ -289,6 +287,12 @@ impl Gate {
             Some((last, waiting)) if *last == class => *waiting += frames as u64,
             _ => self.queue.push_back((class, frames as u64)),
         }
+    }
+
+    /// Counts what left the queue since so many frames waited, and what the device lost.
+    fn account(&mut self, before: usize) {
+        self.took((before - self.sender.pending()) as u64);
+        self.counters.lost = self.sender.lost();
     }
 
     fn took(&mut self, mut frames: u64) {

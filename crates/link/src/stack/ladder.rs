@@ -73,23 +73,20 @@ impl Transmit {
             )),
             (EngineChoice::Auto, _) => None,
         };
-        if let Some(reason) = unsuitable {
-            ladder.pass_over("live", reason);
-            ladder.take("AF_PACKET sends");
-            return Ok(Self::Packet);
-        }
-        match LiveSender::check().and_then(|()| Left::of(interface, namespace)) {
-            Ok(left) => {
-                ladder.take("live XDP frames from a mapped ring send");
-                Ok(Self::Live { left: Arc::new(left), required })
-            }
-            Err(error) if required => Err(error),
-            Err(error) => {
-                ladder.pass_over("live", error);
-                ladder.take("AF_PACKET sends");
-                Ok(Self::Packet)
-            }
-        }
+        let reason = match unsuitable {
+            Some(reason) => reason,
+            None => match LiveSender::check().and_then(|()| Left::of(interface, namespace)) {
+                Ok(left) => {
+                    ladder.take("live XDP frames from a mapped ring send");
+                    return Ok(Self::Live { left: Arc::new(left), required });
+                }
+                Err(error) if required => return Err(error),
+                Err(error) => error.to_string(),
+            },
+        };
+        ladder.pass_over("live", reason);
+        ladder.take("AF_PACKET sends");
+        Ok(Self::Packet)
     }
 
     /// The engine's name.

@@ -28,18 +28,23 @@ fn open(wire: &Wire) -> (Stack, KernelFilter) {
     (stack(wire, EngineChoice::Live), far)
 }
 
+/// Offers at most 256 frames more, up to `frames` in all, and kicks.
+fn step(gate: &mut Gate, to: [u8; 6], next: &mut u32, frames: u32) -> Result<(), LinkError> {
+    let left = (frames - *next) as usize;
+    gate.fill(left.min(256), 54, |slot| {
+        *next += 1;
+        syn(slot, to, *next)
+    })
+    .unwrap();
+    gate.kick().map(drop)
+}
+
 /// Sends so many frames as fast as they go, and waits until all have been taken.
 fn send(gate: &mut Gate, to: [u8; 6], frames: u32) {
     let mut next = 0;
     let end = Instant::now() + PATIENCE;
     while next < frames || gate.pending() > 0 {
-        let left = (frames - next) as usize;
-        gate.fill(left.min(256), 54, |slot| {
-            next += 1;
-            syn(slot, to, next)
-        })
-        .unwrap();
-        gate.kick().unwrap();
+        step(gate, to, &mut next, frames).unwrap();
         assert!(Instant::now() < end, "{} frames wait: {:?}", gate.pending(), gate.counters());
     }
 }
@@ -133,14 +138,7 @@ fn what_is_given_up_never_leaves_and_the_counts_agree() {
         let mut worker = worker(&stack);
         let mut next = 0;
         while next < frames {
-            worker
-                .gate
-                .fill(256, 54, |slot| {
-                    next += 1;
-                    syn(slot, far.mac.0, next)
-                })
-                .unwrap();
-            worker.gate.kick().unwrap();
+            step(&mut worker.gate, far.mac.0, &mut next, u32::MAX).unwrap();
         }
         // In mid-flight: the ring is not empty.
         let counters = counted(&mut worker);
@@ -197,14 +195,7 @@ fn a_device_that_sends_nothing_this_way_is_noticed_before_anything_is_lost() {
         let mut next = 0;
         let mut outcome = Ok(());
         while outcome.is_ok() && (next < 300_000 || worker.gate.pending() > 0) {
-            worker
-                .gate
-                .fill((300_000 - next as usize).min(256), 54, |slot| {
-                    next += 1;
-                    syn(slot, far.mac.0, next)
-                })
-                .unwrap();
-            outcome = worker.gate.kick().map(drop);
+            outcome = step(&mut worker.gate, far.mac.0, &mut next, 300_000);
         }
         match engine {
             EngineChoice::Live => {
@@ -238,14 +229,7 @@ fn an_interface_deleted_in_mid_flight_is_gone_and_the_counts_balance() {
     let end = Instant::now() + PATIENCE;
     let mut next = 0;
     let error = loop {
-        worker
-            .gate
-            .fill(256, 54, |slot| {
-                next += 1;
-                syn(slot, far.mac.0, next)
-            })
-            .unwrap();
-        let outcome = worker.gate.kick().map(drop);
+        let outcome = step(&mut worker.gate, far.mac.0, &mut next, u32::MAX);
         let outcome = outcome.and_then(|()| stack.tick(irl_link::clock::now_ns(), &mut worker.gate));
         if let Err(error) = outcome {
             break error;
