@@ -9,6 +9,7 @@ from irlstack.policy import Policy
 from irlstack.run import About
 
 __all__ = [
+    "DEFAULT_RATE",
     "FILTER_BUILT",
     "SCHEMA_VERSION",
     "Batch",
@@ -31,6 +32,7 @@ __all__ = [
     "scan_fields",
 ]
 
+DEFAULT_RATE: int
 FILTER_BUILT: bool
 SCHEMA_VERSION: int
 

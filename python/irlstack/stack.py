@@ -10,7 +10,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Literal, Self, TypedDict, Unpack
 
-from irlstack._core import Batch, Plan, RawCompletion, RawStack, RawStream, World, refuse_early
+from irlstack._core import DEFAULT_RATE, Batch, Plan, RawCompletion, RawStack, RawStream, World, refuse_early
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
 from irlstack.policy import Policy
@@ -93,9 +93,6 @@ class ScanKeywords(PlanKeywords, total=False):
     user_metadata: object
 
 
-_DEFAULT_RATE = 10_000
-"""ZMap's; it holds only where nothing real is reached."""
-
 _RUN_KEYWORDS = frozenset(ScanKeywords.__annotations__) - frozenset(PlanKeywords.__annotations__)
 _NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
 
@@ -145,7 +142,7 @@ class _Request:
     @property
     def rate(self) -> float:
         """Probes a second that were asked for; 0 for as many as go."""
-        given = (self.plan.rate, self.policy.rate, _DEFAULT_RATE)
+        given = (self.plan.rate, self.policy.rate, DEFAULT_RATE)
         return next(rate for rate in given if rate is not None)
 
     @property

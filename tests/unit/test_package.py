@@ -11,6 +11,7 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 
 WRAPPED = {
+    "DEFAULT_RATE": "irlstack.stack.scan",
     "FILTER_BUILT": "irlstack.doctor.examine",
     "Hosts": "irlstack.lab.responders.start",
     "Relay": "irlstack.lab.responders.start",

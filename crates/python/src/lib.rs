@@ -67,6 +67,7 @@ mod _core {
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
         // Records of Rust's `log` go to Python's loggers of the same names.
         pyo3_log::try_init().ok();
+        module.add("DEFAULT_RATE", irl_link::policy::DEFAULT_RATE)?;
         module.add("FILTER_BUILT", irl_link::filter::FILTER_BUILT)?;
         module.add("SCHEMA_VERSION", irl_measure::schema::VERSION)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))

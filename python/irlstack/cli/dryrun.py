@@ -1,10 +1,10 @@
 """What a plan comes to, without sending anything."""
 
 import irlstack as irl
+from irlstack._core import DEFAULT_RATE
 from irlstack.cli import console, frames, quantity
 from irlstack.cli.options import bits_on_the_wire
 
-DEFAULT_RATE = 10_000
 _FRAMES = 10
 
 
