@@ -141,16 +141,6 @@ INLINE int read_tcp(struct scratch *s)
 	s->sacks = 0;
 	if (t + 20 >= p->payload)
 		return 0;
-	/* How most hosts answer: MSS, SACK permitted, timestamps, NOP, window scale. The same result, without a loop. */
-	if (p->payload == t + 40 && read16(s, t + 20) == 0x0204 && read32(s, t + 24) == 0x0402080a &&
-	    read32(s, t + 36) >> 8 == 0x010303) {
-		tcp->mss = load16(s, t + 22);
-		tcp->options = OPTION_SACK_PERMITTED | OPTION_TIMESTAMPS;
-		tcp->tsval = load32(s, t + 28);
-		tcp->tsecr = load32(s, t + 32);
-		tcp->window_scale = read8(s, t + 39);
-		return 0;
-	}
 	s->at = t + 20;
 	bpf_loop(40, read_option, (void *)0, 0);
 	return 0;

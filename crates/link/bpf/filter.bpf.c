@@ -2,10 +2,10 @@
 /*
  * The filter: which received frames are ours (design decision 4).
  *
- * Two stages. `filter` looks at the packet in place and lets the host's own traffic go after a few comparisons with
- * global data, before any map look-up. What may be ours goes to `divert`: the frame's first HEAD_LEN bytes are copied
- * into a scratch buffer of this CPU, parsed there, checked against the owner's cookie or match rules, and written to
- * the owner's ring buffer. Its twin in safe Rust is crates/link/src/filter/twin.rs; a test runs both on the same
+ * Two stages. The first looks at the packet in place and lets the host's own traffic go after a few comparisons with
+ * global data, before any map look-up. What may be ours and looks as answers usually do is recognised in place too
+ * (plain.h). All else goes to `divert`: the frame's first HEAD_LEN bytes are copied into a scratch buffer of this CPU,
+ * parsed there, checked against the owner's cookie or match rules, and written to the owner's ring buffer. Its twin in safe Rust is crates/link/src/filter/twin.rs; a test runs both on the same
  * frames and compares verdicts and records.
  *
  * Least kernel: 5.18 (bpf_xdp_load_bytes).
@@ -22,6 +22,7 @@
 #include "deliver.h"
 #include "examine.h"
 #include "parse.h"
+#include "plain.h"
 
 /* Whether a segment is a SYN-ACK. No listening socket wants one (RFC 9293, 3.10.7.2): the kernel would reset it. */
 INLINE int is_handshake_answer(const struct scratch *s, const struct packet *p)
@@ -361,7 +362,7 @@ INLINE int may_be_ours_arp(const u8 *arp, const u8 *end)
 INLINE int judge(struct xdp_md *ctx)
 {
 	const u8 *data = (const u8 *)(long)ctx->data, *end = (const u8 *)(long)ctx->data_end, *network;
-	u32 ethertype;
+	u32 ethertype, flags = 0;
 	int ours = 0;
 
 	if (data + ETH_LEN + VLAN_LEN > end)
@@ -371,13 +372,19 @@ INLINE int judge(struct xdp_md *ctx)
 	if (unlikely(ethertype == ETHERTYPE_VLAN || ethertype == ETHERTYPE_QINQ)) {
 		ethertype = net16(*(const u16 *)(data + 16));
 		network += VLAN_LEN;
+		flags = FLAG_VLAN;
 	}
-	if (ethertype == ETHERTYPE_IPV4)
+	if (ethertype == ETHERTYPE_IPV4) {
 		ours = may_be_ours4(network, end);
-	else if (ethertype == ETHERTYPE_IPV6)
+		if (unlikely(ours) && deliver_plain(network, end, 0, flags))
+			return XDP_DROP;
+	} else if (ethertype == ETHERTYPE_IPV6) {
 		ours = may_be_ours6(network, end);
-	else if (ethertype == ETHERTYPE_ARP)
+		if (unlikely(ours) && deliver_plain(network, end, 1, flags))
+			return XDP_DROP;
+	} else if (ethertype == ETHERTYPE_ARP) {
 		ours = may_be_ours_arp(network, end);
+	}
 	return likely(!ours) ? XDP_PASS : divert(ctx);
 }
 

@@ -48,6 +48,8 @@ struct box6 {
 	u64 low_last;
 };
 
+enum whole { WHOLE_SPARE = 1, WHOLE_HOST = 2 };
+
 struct settings {
 	struct box6 spare6;
 	struct box6 host6;
@@ -58,7 +60,7 @@ struct settings {
 	u16 neighbour_owner;
 	u16 stray_owner;
 	u32 echo_owned; /* whether any owner has echo identifiers */
-	u32 zero;
+	u32 whole4; /* enum whole: the boxes of which every address is ours */
 };
 
 struct rule {

@@ -30,6 +30,11 @@ impl Box4 {
         self.first = self.first.min(address);
         self.last = self.last.max(address);
     }
+
+    /// How many addresses it spans.
+    fn size(&self) -> u64 {
+        (u64::from(self.last) + 1).saturating_sub(u64::from(self.first))
+    }
 }
 
 impl Box6 {
@@ -44,6 +49,9 @@ impl Box6 {
     }
 }
 
+const WHOLE_SPARE: u32 = 1;
+const WHOLE_HOST: u32 = 2;
+
 /// `struct settings`: what the program looks at before any map.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -57,7 +65,8 @@ pub(super) struct Settings {
     neighbour_owner: u16,
     stray_owner: u16,
     echo_owned: u32,
-    zero: u32,
+    /// The boxes of which every address is ours: [`WHOLE_SPARE`] and [`WHOLE_HOST`].
+    whole4: u32,
 }
 
 // SAFETY: made of integers alone, without padding, so any bytes are a value of it.
@@ -74,6 +83,11 @@ impl Settings {
                 (IpAddr::V6(v6), AddressKind::Host) => host6.include(v6.to_bits()),
             }
         }
+        let v4 = |wanted: AddressKind| {
+            registry.addresses().filter(|(address, kind)| address.is_ipv4() && *kind == wanted).count() as u64
+        };
+        let whole4 = u32::from(spare4.size() == v4(AddressKind::Spare)) * WHOLE_SPARE
+            + u32::from(host4.size() == v4(AddressKind::Host)) * WHOLE_HOST;
         let (port_first, port_last) = registry.port_bounds().unwrap_or((u16::MAX, 0));
         Self {
             spare6,
@@ -85,7 +99,7 @@ impl Settings {
             neighbour_owner: registry.neighbour_owner().unwrap_or(NO_OWNER),
             stray_owner: registry.stray_owner().unwrap_or(NO_OWNER),
             echo_owned: u32::from(registry.echo_owned()),
-            zero: 0,
+            whole4,
         }
     }
 }
