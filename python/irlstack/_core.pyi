@@ -259,7 +259,7 @@ class RawStack:
         rows: str = "success",
         output_fields: Sequence[str] | None = None,
         max_memory: int = ...,
-        queue: int = 8,
+        queue: int = 32,
         dedup_method: str = "default",
         cores: Sequence[int] = ...,
     ) -> RawRun: ...

@@ -22,6 +22,7 @@ pub mod null;
 #[cfg(target_os = "linux")]
 pub mod packet;
 pub mod policy;
+mod prefetch;
 pub mod record;
 #[cfg(target_os = "linux")]
 pub mod stack;
@@ -36,6 +37,7 @@ pub use policy::{
     Arena, ClassCounters, DenyFile, Filled, Gate, GateCounters, Missing, Policy, PolicyRefusal, PolicySettings, Rate,
     RefusedBecause, Targets, Verdict,
 };
+pub use prefetch::prefetch;
 pub use record::Record;
 #[cfg(target_os = "linux")]
 pub use stack::{EngineChoice, Stack, StackConfig};

@@ -7,7 +7,7 @@ use irl_link::record::{Kind, Record, flags, options};
 use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Family, Target};
 use irl_wire::packet::{Ethernet, Packet, Udp};
-use irl_wire::{Cookie, FrameBuilder, Mac, PortRange};
+use irl_wire::{FrameBuilder, Mac, PortRange};
 
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::RowSelection;
@@ -16,6 +16,8 @@ use crate::stats::WorkerCounters;
 
 /// RSTs that wait for room in the device's queue; no more are owed.
 const RESETS: usize = 65_536;
+/// Answers that are settled together: their places in the answered map are fetched at the same time.
+const TOGETHER: usize = 32;
 /// UDP's protocol number.
 const UDP: u8 = 17;
 
@@ -26,6 +28,38 @@ pub(crate) struct Reset {
     pub(crate) target: Target,
     pub(crate) source_port: u16,
     pub(crate) seq: u32,
+}
+
+/// What was counted of the answers that are settled together.
+#[derive(Default)]
+struct Tally {
+    answered: u64,
+    successes: u64,
+    found: u64,
+    cooldown_successes: u64,
+    cooldown_found: u64,
+    rows: u64,
+    repeats: u64,
+    unselected: u64,
+    resets_skipped: u64,
+}
+
+impl Tally {
+    fn add_to(&self, counters: &WorkerCounters) {
+        for (counter, by) in [
+            (&counters.answered, self.answered),
+            (&counters.successes, self.successes),
+            (&counters.found, self.found),
+            (&counters.cooldown_successes, self.cooldown_successes),
+            (&counters.cooldown_found, self.cooldown_found),
+            (&counters.rows, self.rows),
+            (&counters.repeats, self.repeats),
+            (&counters.unselected, self.unselected),
+            (&counters.resets_skipped, self.resets_skipped),
+        ] {
+            WorkerCounters::add(counter, by);
+        }
+    }
 }
 
 /// What an answer means.
@@ -41,11 +75,15 @@ pub(crate) struct Judge {
     pub(crate) gateway: Option<Mac>,
     pub(crate) hops: Arc<dyn NextHop>,
     pub(crate) rows: RowBuilder,
+    /// Answers that were read and not settled, and their payloads.
+    pub(crate) answers: Vec<Row>,
+    pub(crate) data: Vec<u8>,
     pub(crate) resets: VecDeque<Reset>,
     pub(crate) utc_minus_mono: i64,
 }
 
 impl Judge {
+    /// Reads a record. What it means is told by [`Judge::settle`], which has to follow the last one.
     pub(crate) fn judge(&mut self, record: Record<'_>, shared: &Shared, counters: &WorkerCounters, cooling: bool) {
         if record.flags & flags::FRAGMENT != 0 {
             return WorkerCounters::add(&counters.fragments, 1);
@@ -56,30 +94,58 @@ impl Judge {
         if record.flags & flags::COOKIE == 0 {
             return WorkerCounters::add(&counters.not_ours, 1);
         }
-        let Some((mut row, builder, data)) = self.row(record) else {
+        let mut row = Row { timestamp: self.utc_minus_mono.wrapping_add(record.time_ns as i64), ..Row::default() };
+        let Some(data) = self.read(&mut row, record) else {
             return WorkerCounters::add(&counters.invalid, 1);
         };
-        let target = Target { address: row.saddr, port: row.sport };
-        let Some(slot) = self.plan.slot_of(target) else {
+        let Some(slot) = self.plan.slot_of(Target { address: row.saddr, port: row.sport }) else {
             return WorkerCounters::add(&counters.not_ours, 1);
         };
+        shared.map.prefetch(slot);
+        row.slot = slot;
+        row.data = data.map(|data| {
+            let start = self.data.len();
+            self.data.extend_from_slice(data);
+            (start, self.data.len())
+        });
+        self.answers.push(row);
+        if self.answers.len() >= TOGETHER {
+            self.settle(shared, counters, cooling);
+        }
+    }
+
+    /// Tells what the answers read so far mean: whether each is the first, whether a RST is due, whether it is a row.
+    pub(crate) fn settle(&mut self, shared: &Shared, counters: &WorkerCounters, cooling: bool) {
+        if self.answers.is_empty() {
+            return;
+        }
+        let mut answers = std::mem::take(&mut self.answers);
+        let mut tally = Tally::default();
+        answers.retain_mut(|row| self.becomes_row(row, shared, &mut tally, cooling));
+        tally.rows = answers.len() as u64;
+        tally.add_to(counters);
+        self.rows.append(&answers, &self.data);
+        answers.clear();
+        self.answers = answers;
+        self.data.clear();
+    }
+
+    fn becomes_row(&mut self, row: &mut Row, shared: &Shared, tally: &mut Tally, cooling: bool) -> bool {
         let success = row.class.success();
-        let before = shared.map.mark(slot, success);
+        let before = shared.map.mark(row.slot, success);
         row.cooldown = cooling;
         // A target is found by its first success, whatever else was heard of it before.
         row.repeat = if success { before.succeeded } else { before.answered };
-        if row.class == Class::SynAck && self.reset && !self.owe(builder, &row, target) {
-            WorkerCounters::add(&counters.resets_skipped, 1);
+        if row.class == Class::SynAck && self.reset && !self.owe(row) {
+            tally.resets_skipped += 1;
         }
-        if !before.answered {
-            WorkerCounters::add(&counters.answered, 1);
-        }
+        tally.answered += u64::from(!before.answered);
         if success {
-            WorkerCounters::add(&counters.successes, 1);
-            WorkerCounters::add(&counters.found, u64::from(!row.repeat));
+            tally.successes += 1;
+            tally.found += u64::from(!row.repeat);
             if cooling {
-                WorkerCounters::add(&counters.cooldown_successes, 1);
-                WorkerCounters::add(&counters.cooldown_found, u64::from(!row.repeat));
+                tally.cooldown_successes += 1;
+                tally.cooldown_found += u64::from(!row.repeat);
             }
         }
         let selected = match self.selection {
@@ -88,52 +154,54 @@ impl Judge {
             RowSelection::Success => success && !row.repeat,
         };
         if selected && shared.results.take() {
-            WorkerCounters::add(&counters.rows, 1);
-            self.rows.push(row, data);
-        } else if row.repeat {
-            WorkerCounters::add(&counters.repeats, 1);
-        } else {
-            WorkerCounters::add(&counters.unselected, 1);
+            return true;
         }
+        tally.repeats += u64::from(row.repeat);
+        tally.unselected += u64::from(!row.repeat);
+        false
     }
 
     /// Notes down that a RST is due; `false` when it cannot be sent.
-    fn owe(&mut self, builder: usize, row: &Row, target: Target) -> bool {
+    fn owe(&mut self, row: &Row) -> bool {
+        let target = Target { address: row.saddr, port: row.sport };
         let hop = self.gateway.or_else(|| match self.hops.lookup(target.address) {
             Hop::Known(mac) => Some(mac),
             Hop::Pending | Hop::Unreachable => None,
         });
         let Some(hop) = hop.filter(|_| self.resets.len() < RESETS) else { return false };
-        self.resets.push_back(Reset { builder, hop, target, source_port: row.dport, seq: row.acknum });
+        self.resets.push_back(Reset { builder: row.builder, hop, target, source_port: row.dport, seq: row.acknum });
         true
     }
 
-    /// Reads a record of one of our kinds; `None` when it contradicts itself or the plan.
-    fn row<'a>(&self, record: Record<'a>) -> Option<(Row, usize, Option<&'a [u8]>)> {
+    /// Reads a record of one of our kinds into a row, and returns its payload if that is wanted; `None` when it
+    /// contradicts itself or the plan.
+    fn read<'a>(&self, row: &mut Row, record: Record<'a>) -> Option<Option<&'a [u8]>> {
         let body = record.body;
-        let mut row = Row { timestamp: self.utc_minus_mono.wrapping_add(record.time_ns as i64), ..Row::default() };
         match (record.kind, self.family) {
             (Kind::Tcp4, Family::V4) => {
                 row.saddr = u128::from(u32_at(body, 0)?);
                 row.daddr = u128::from(u32_at(body, 4)?);
-                self.tcp(&mut row, body.get(8..)?, record.time_ns)
+                self.tcp(row, body.get(8..)?, record.time_ns)?;
             }
             (Kind::Tcp6, Family::V6) => {
                 row.saddr = u128_at(body, 0)?;
                 row.daddr = u128_at(body, 16)?;
-                self.tcp(&mut row, body.get(32..)?, record.time_ns)
+                self.tcp(row, body.get(32..)?, record.time_ns)?;
             }
-            (Kind::Icmp, _) => self.icmp(&mut row, body, record.time_ns),
-            // Compact although payloads may be wanted: it has none.
-            (Kind::Udp, _) => return self.udp(&mut row, body).map(|builder| (row, builder, Some(&[][..]))),
-            (Kind::Frame, _) => return self.datagram(row, body),
-            _ => None,
+            (Kind::Icmp, _) => self.icmp(row, body, record.time_ns)?,
+            (Kind::Udp, _) => {
+                self.udp(row, body)?;
+                // Compact although payloads may be wanted: it has none.
+                return Some(Some(&[]));
+            }
+            (Kind::Frame, _) => return self.datagram(row, body).map(Some),
+            _ => return None,
         }
-        .map(|builder| (row, builder, None))
+        Some(None)
     }
 
     /// The part of a TCP record that both families share.
-    fn tcp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<usize> {
+    fn tcp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<()> {
         const RST: u8 = 0x04;
         const SYN: u8 = 0x02;
         const ACK: u8 = 0x10;
@@ -158,15 +226,14 @@ impl Judge {
             bits if bits & (SYN | ACK) == SYN | ACK => Class::SynAck,
             _ => return None,
         };
-        let (builder, cookie) = self.builder(row)?;
-        row.probe_num = self.probe(cookie, row.dport)?;
+        self.number(row)?;
         if tcp.bits & options::TIMESTAMPS != 0 && tcp.ts_ecr != 0 {
-            row.rtt = self.builders[builder].rtt_from_tsecr(tcp.ts_ecr, received_ns);
+            row.rtt = self.builders[row.builder].rtt_from_tsecr(tcp.ts_ecr, received_ns);
         }
-        Some(builder)
+        Some(())
     }
 
-    fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<usize> {
+    fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<()> {
         row.saddr = self.plain(u128_at(body, 0)?)?;
         row.daddr = self.plain(u128_at(body, 16)?)?;
         let (kind, code) = (*body.get(32)?, *body.get(33)?);
@@ -179,11 +246,11 @@ impl Judge {
             row.class = Class::EchoReply;
             row.dport = id;
             row.seqnum = u32::from(sequence);
-            let (builder, _) = self.builder(row)?;
+            row.builder = self.ours(row)?;
             let payload = body.get(64..80)?;
-            row.rtt = self.builders[builder].rtt_from_payload(payload, received_ns);
+            row.rtt = self.builders[row.builder].rtt_from_payload(payload, received_ns);
             row.probe_num = u16_at(payload, 8).filter(|number| *number < self.probes).unwrap_or(0);
-            return Some(builder);
+            return Some(());
         }
         row.class = Class::Icmp;
         // The row is about whom we probed, not about the router that answered for it.
@@ -192,16 +259,15 @@ impl Judge {
         if !matches!(quoted, 1 | 58) {
             row.sport = sequence;
             row.seqnum = u32_at(body, 44)?;
-            let (builder, cookie) = self.builder(row)?;
-            row.probe_num = self.probe(cookie, row.dport)?;
-            return Some(builder);
+            return self.number(row);
         }
         row.class = Class::of_error(self.family, kind);
         row.seqnum = u32::from(sequence);
-        self.builder(row).map(|(builder, _)| builder)
+        row.builder = self.ours(row)?;
+        Some(())
     }
 
-    fn udp(&self, row: &mut Row, body: &[u8]) -> Option<usize> {
+    fn udp(&self, row: &mut Row, body: &[u8]) -> Option<()> {
         row.class = Class::Udp;
         row.saddr = self.plain(u128_at(body, 0)?)?;
         row.daddr = self.plain(u128_at(body, 16)?)?;
@@ -209,13 +275,11 @@ impl Judge {
         row.dport = u16_at(body, 34)?;
         row.ttl = *body.get(38)?;
         row.ipid = u16_at(body, 40)?;
-        let (builder, cookie) = self.builder(row)?;
-        row.probe_num = self.probe(cookie, row.dport)?;
-        Some(builder)
+        self.number(row)
     }
 
     /// A whole frame: what the filter hands over where the payload of UDP answers is wanted.
-    fn datagram<'a>(&self, mut row: Row, frame: &'a [u8]) -> Option<(Row, usize, Option<&'a [u8]>)> {
+    fn datagram<'a>(&self, row: &mut Row, frame: &'a [u8]) -> Option<&'a [u8]> {
         let packet = Packet::parse(&Ethernet::parse(frame)?)?;
         let datagram = Udp::parse(packet.payload)?;
         if packet.protocol != UDP || packet.v6 != (self.family == Family::V6) {
@@ -225,22 +289,24 @@ impl Judge {
         (row.saddr, row.daddr) = (packet.source, packet.destination);
         (row.sport, row.dport) = (datagram.source_port, datagram.destination_port);
         (row.ttl, row.ipid) = (packet.ttl, packet.id);
-        let (builder, cookie) = self.builder(&row)?;
-        row.probe_num = self.probe(cookie, row.dport)?;
-        Some((row, builder, Some(datagram.payload)))
+        self.number(row)?;
+        Some(datagram.payload)
     }
 
-    /// The builder of the address that was answered, and the cookie it gave the target.
-    fn builder(&self, row: &Row) -> Option<(usize, Cookie)> {
-        let index = match self.ours.as_slice() {
+    /// Which address of ours was answered.
+    fn ours(&self, row: &Row) -> Option<usize> {
+        match self.ours.as_slice() {
             [one] => (*one == row.daddr).then_some(0),
             many => many.iter().position(|ours| *ours == row.daddr),
-        }?;
-        Some((index, self.builders[index].cookie(row.saddr, row.sport)))
+        }
     }
 
-    fn probe(&self, cookie: Cookie, port: u16) -> Option<u16> {
-        self.ports.probe_num(cookie, port).filter(|number| *number < self.probes)
+    /// Which address of ours was answered, and which of our probes: our port tells.
+    fn number(&self, row: &mut Row) -> Option<()> {
+        row.builder = self.ours(row)?;
+        let cookie = self.builders[row.builder].cookie(row.saddr, row.sport);
+        row.probe_num = self.ports.probe_num(cookie, row.dport).filter(|number| *number < self.probes)?;
+        Some(())
     }
 
     /// An address of a family-neutral record: mapped IPv4 for IPv4 plans.

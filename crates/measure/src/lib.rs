@@ -6,6 +6,7 @@
 #![deny(unsafe_code)]
 
 mod bounds;
+mod columns;
 pub mod error;
 mod judge;
 pub mod map;

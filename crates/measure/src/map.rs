@@ -6,6 +6,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use irl_link::prefetch;
+
 use crate::error::MeasureError;
 
 /// Bits a slot.
@@ -91,6 +93,18 @@ impl AnsweredMap {
         let too_much = || MeasureError::Config(format!("{} bytes for --max-memory are not there", words * 8));
         let words = zeroed(usize::try_from(words).map_err(|_| too_much())?).ok_or_else(too_much)?;
         Ok(Self { words, mode, alone: workers <= 1 })
+    }
+
+    /// Fetches a slot's place, so that marking it soon does not wait for memory.
+    #[inline]
+    pub fn prefetch(&self, slot: u64) {
+        let place = match self.mode {
+            MapMode::Exact => slot / (64 / BITS),
+            MapMode::Window { places } => slot % places,
+        };
+        if let Some(word) = self.words.get(place as usize) {
+            prefetch(word);
+        }
     }
 
     /// Marks a slot as having answered; returns what was known of it before.

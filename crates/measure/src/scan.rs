@@ -110,7 +110,7 @@ impl ScanConfig {
             columns: Column::defaults().to_vec(),
             max_memory: 1 << 30,
             dedup: Dedup::default(),
-            queue: 8,
+            queue: 32,
         }
     }
 }

@@ -127,6 +127,8 @@ impl Loop {
                 gateway: hops.constant(),
                 hops,
                 rows: RowBuilder::new(config.plan.family, &config.columns),
+                answers: Vec::new(),
+                data: Vec::new(),
                 resets: VecDeque::new(),
                 utc_minus_mono: shared.started_utc_ns - shared.started_ns as i64,
             },
@@ -333,7 +335,9 @@ impl Loop {
             } else {
                 judge.judge(record, shared, counters, cooling);
             }
-        })?;
+        });
+        judge.settle(shared, counters, cooling);
+        let got = got?;
         shared.overruns[*number].store(receiver.overruns(), Ordering::Relaxed);
         match failed {
             Some(error) => Err(error.into()),

@@ -124,7 +124,7 @@ impl PyStack {
 
     /// Starts a scan.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=8, dedup_method="default", cores=Vec::new()))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new()))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,

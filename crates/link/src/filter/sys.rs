@@ -7,6 +7,7 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::Ordering;
 
 use crate::ebpf::{Mapping, page_size};
+use crate::prefetch::prefetch;
 
 const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
@@ -113,6 +114,8 @@ pub(super) fn remove_inner_map(outer: BorrowedFd<'_>, index: u32) -> io::Result<
 const BUSY: u32 = 1 << 31;
 const DISCARDED: u32 = 1 << 30;
 const SAMPLE_HEADER: usize = 8;
+/// So far ahead samples are fetched: eight compact records.
+const AHEAD: u64 = 512;
 
 /// The consumer's side of a BPF ring buffer: one page of ours with the consumer's position, one of the kernel's with
 /// the producer's, and the data, mapped twice in a row so that no sample is ever split.
@@ -151,6 +154,10 @@ impl Ring {
                 // `size` is a power of two, so the mask keeps the offset inside the data.
                 let offset = self.page + (self.position as usize & (self.size - 1));
                 let header = self.producer.u32(offset).load(Ordering::Acquire);
+                // Another core wrote the samples; what it is writing just now is better left with it.
+                if produced - self.position > AHEAD {
+                    prefetch(self.producer.u32(self.page + ((self.position + AHEAD) as usize & (self.size - 1))));
+                }
                 if header & BUSY != 0 {
                     break;
                 }
