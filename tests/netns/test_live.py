@@ -30,6 +30,8 @@ def test_everybody_is_found_and_the_books_agree_with_the_device(
     assert document["engine"] == "live"
     assert document["imbalances"] == []
     assert stats["probes_built"] == document["sent"] == 1 << 20
+    assert stats["resets_sent"] == (0 if extra else document["found"]), "each valid SYN-ACK is owed a RST"
+    assert stats["resets_skipped"] == 0
     lost = stats["device_lost"] + stats["overruns"]
     assert (1 << 20) - lost <= document["found"] <= 1 << 20
     assert lost <= (1 << 20) // 10_000, "found is 99.99 %"

@@ -11,36 +11,11 @@
 #include "cookie.h"
 #include "deliver.h"
 #include "maps.h"
+#include "words.h"
 
 #define IP4_LEN 20
 #define IP6_LEN 40
 #define TCP_LEN 20
-
-/* Words as they lie in the packet, which starts at an odd half word. */
-#define at16(p, offset) (*(const u16 *)((p) + (offset)))
-#define at32(p, offset) (*(const u32 *)((p) + (offset)))
-#define at64(p, offset) (*(const u64 *)((p) + (offset)))
-
-/* The 32-bit words of so many bytes, a constant, added up. */
-INLINE u64 sum_words(const u8 *p, u32 bytes)
-{
-	u64 sum = 0;
-
-#pragma unroll
-	for (u32 at = 0; at < IP6_LEN; at += 4)
-		if (at < bytes)
-			sum += at32(p, at);
-	return sum;
-}
-
-INLINE int sum_right(u64 sum)
-{
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return sum == 0xffff;
-}
 
 /* What a segment's options say, where they are of a layout known here, and what they add to the checksum. */
 struct plain_options {
