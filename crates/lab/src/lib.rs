@@ -5,6 +5,8 @@
 #![deny(unsafe_code)]
 
 #[cfg(target_os = "linux")]
+pub mod baseline;
+#[cfg(target_os = "linux")]
 pub mod hosts;
 pub mod impairment;
 #[cfg(target_os = "linux")]
@@ -13,6 +15,8 @@ pub mod responder;
 #[cfg(target_os = "linux")]
 pub mod serve;
 pub mod sim;
+#[cfg(target_os = "linux")]
+pub mod sink;
 pub mod world;
 #[cfg(target_os = "linux")]
 pub mod xdp;

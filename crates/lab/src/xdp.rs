@@ -163,11 +163,11 @@ fn encode(world: &World, ranges: &[PrefixSet]) -> Result<[u8; CONFIG_LEN], LinkE
     Ok(out)
 }
 
-fn missing(name: &str) -> LinkError {
-    LinkError::Load { reason: format!("the responder's object has no {name}"), log: String::new() }
+pub(crate) fn missing(name: &str) -> LinkError {
+    LinkError::Load { reason: format!("the lab's object has no {name}"), log: String::new() }
 }
 
-fn load_error(error: &dyn std::error::Error) -> LinkError {
+pub(crate) fn load_error(error: &dyn std::error::Error) -> LinkError {
     let mut log = String::new();
     let mut source = error.source();
     while let Some(cause) = source {

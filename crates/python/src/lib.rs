@@ -7,6 +7,8 @@
 
 mod addresses;
 mod arrow;
+#[cfg(target_os = "linux")]
+mod bench;
 mod errors;
 mod frames;
 #[cfg(target_os = "linux")]
@@ -33,6 +35,9 @@ mod _core {
 
     #[pymodule_export]
     use crate::arrow::PyBatch;
+    #[cfg(target_os = "linux")]
+    #[pymodule_export]
+    use crate::bench::{PyBaseline, PySink, pcap_version};
     #[pymodule_export]
     use crate::frames::{PyCompletion, PyStream};
     #[cfg(target_os = "linux")]

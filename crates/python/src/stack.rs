@@ -201,7 +201,7 @@ impl PyStack {
 }
 
 #[cfg(target_os = "linux")]
-fn mac(text: &str) -> Result<irl_wire::Mac> {
+pub(crate) fn mac(text: &str) -> Result<irl_wire::Mac> {
     text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
 }
 

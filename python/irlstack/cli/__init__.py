@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Parameter
 
 import irlstack as irl
-from irlstack.cli import console, lab
+from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.options import STANDARD_STREAM
@@ -29,7 +29,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, lab.app, demo, doctor, schema):
+for command in (scan, plan, when, lab.app, bench.app, demo, doctor, schema):
     app.command(command)
 
 

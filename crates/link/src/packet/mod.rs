@@ -4,7 +4,7 @@ mod checksum;
 mod receiver;
 mod ring;
 mod sender;
-mod socket;
+pub mod socket;
 mod tap;
 
 pub use receiver::{PacketPump, PacketReceiver};

@@ -11,7 +11,10 @@ use crate::error::LinkError;
 use crate::netdev::{Interface, os_error};
 
 /// Makes a raw packet socket in the calling thread's namespace; it receives nothing before [`bind`].
-pub(super) fn open(interface: &str) -> Result<OwnedFd, LinkError> {
+///
+/// # Errors
+/// [`LinkError::Privilege`] without CAP_NET_RAW, [`LinkError::Os`].
+pub fn open(interface: &str) -> Result<OwnedFd, LinkError> {
     // SAFETY: plain system call without pointers; the descriptor, if there is one, is owned by nobody else.
     let descriptor = unsafe { libc::socket(libc::AF_PACKET, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) };
     if descriptor < 0 {
@@ -28,7 +31,10 @@ pub(super) fn open(interface: &str) -> Result<OwnedFd, LinkError> {
 }
 
 /// Binds to an interface. Protocol 0 receives nothing, which keeps a sender free of frames it doesn't read.
-pub(super) fn bind(socket: &OwnedFd, interface: &Interface, protocol: u16) -> Result<(), LinkError> {
+///
+/// # Errors
+/// [`LinkError::InterfaceGone`], [`LinkError::Os`].
+pub fn bind(socket: &OwnedFd, interface: &Interface, protocol: u16) -> Result<(), LinkError> {
     // SAFETY: a sockaddr_ll of zeros is a valid one.
     let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
     address.sll_family = libc::AF_PACKET as u16;
@@ -45,7 +51,10 @@ pub(super) fn bind(socket: &OwnedFd, interface: &Interface, protocol: u16) -> Re
 }
 
 /// Sets an option from a plain value.
-pub(super) fn set<T: Copy>(socket: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
+///
+/// # Errors
+/// What the kernel says.
+pub fn set<T: Copy>(socket: RawFd, level: i32, option: i32, value: &T) -> io::Result<()> {
     // SAFETY: the pointer and the length describe a live value, which the kernel only reads.
     let result = unsafe {
         libc::setsockopt(socket, level, option, std::ptr::from_ref(value).cast(), size_of::<T>() as libc::socklen_t)

@@ -1,0 +1,56 @@
+"""The document that a benchmark ends in: where, with what, and every figure of every round."""
+
+import datetime
+import os
+import platform
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import irlstack as irl
+from irlstack.bench.peers import Peer
+from irlstack.errors import PrivilegeError
+
+
+def need_root(what: str) -> None:
+    """Refuses where no lab can be made.
+
+    Raises:
+        PrivilegeError: not root.
+    """
+    if os.geteuid() != 0:
+        raise PrivilegeError(
+            f"A benchmark makes network namespaces and raw sockets, which needs root: sudo irlstack bench {what}"
+        )
+
+
+def machine() -> dict[str, Any]:
+    """The machine that the figures are of."""
+    models = [line.partition(":")[2].strip() for line in _lines("/proc/cpuinfo") if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": len(os.sched_getaffinity(0)),
+        "kernel": platform.release(),
+    }
+
+
+def begin(
+    bench: str, peers: Mapping[str, Peer], missing: Mapping[str, str], settings: dict[str, Any]
+) -> dict[str, Any]:
+    """The document without its figures."""
+    versions = {"irlstack": irl.__version__, "python": platform.python_version()}
+    return {
+        "bench": bench,
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "machine": machine(),
+        "versions": versions | {peer.name: peer.version for peer in peers.values()},
+        "missing": dict(missing),
+        "settings": settings,
+    }
+
+
+def _lines(path: str) -> list[str]:
+    try:
+        return Path(path).read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return []
