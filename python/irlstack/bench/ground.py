@@ -17,7 +17,7 @@ from irlstack.lab import Lab
 HOST, SPARE, OTHER_SPARE = "198.18.0.1", "198.18.0.10", "198.18.0.20"
 """The client's own address, and two of its network that nobody has."""
 DENIED_PREFIXES = 300
-_SETTLE_S = 0.25
+SETTLE_S = 1.5
 _BEGIN_WITHIN_S = 30.0
 _SAMPLE_S = 0.05
 _QUIET_S = 0.3
@@ -59,6 +59,11 @@ def make(*, hosts: bool) -> Iterator[Ground]:
         # That a program is attached to the lab's own interface is no news here.
         logging.getLogger("irl_link").setLevel(logging.ERROR)
         yield Ground(lab, Path(folder), deny)
+
+
+def settle_s(seconds: float) -> float:
+    """How long a contender sends before it is measured: `-r 0` climbs for a second. Less in short trials."""
+    return SETTLE_S if seconds >= 1 else seconds
 
 
 class Sender(Protocol):
@@ -115,7 +120,7 @@ def count(sink: _core.Sink, sender: Sender, seconds: float) -> Counted:
             if time.monotonic() > deadline or not sender.running():
                 raise EngineError(f"{sender.name}: no frame of it arrived.")
             time.sleep(_SAMPLE_S / 5)
-        time.sleep(min(_SETTLE_S, seconds))
+        time.sleep(settle_s(seconds))
         samples = [_sample(sink)]
         while samples[-1][0] - samples[0][0] < seconds and sender.running():
             time.sleep(_SAMPLE_S)

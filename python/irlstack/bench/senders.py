@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import signal
 import subprocess
@@ -20,9 +21,9 @@ from irlstack.errors import EngineError, IrlError
 
 _END_WITHIN_S = 20.0
 _ALL = 1 << 62
-_CHUNK = 1 << 16
+_CHUNK = 1 << 12
 _OUTSTANDING = 4
-_HOSTS_BITS = 24
+_HOST_BITS = 24
 _STEP = 0x9E3779
 
 
@@ -33,7 +34,8 @@ class Process:
         self.name, self.layout = name, layout
         self._ground, self._command = ground, command
         self._process: subprocess.Popen[str] | None = None
-        self.said, self.complained = "", ""
+        self.said = ""
+        self.ends_by_itself = False
 
     def start(self) -> None:
         """Starts the command."""
@@ -77,7 +79,7 @@ class Process:
         if process is None:
             return None
         try:
-            if process.poll() is None:
+            if process.poll() is None and not self.ends_by_itself:
                 process.send_signal(signal.SIGINT)
             with contextlib.suppress(ValueError):  # read already
                 self.said, _ = process.communicate(timeout=_END_WITHIN_S)
@@ -117,15 +119,20 @@ class Scan(Process):
         return int(self.document["sent"]) - int(self.document["stats"]["device_lost"])
 
 
-def scan(ground: Ground, engine: str, ports: str, batch: int | None = None) -> Scan:
+def scan(ground: Ground, engine: str, ports: str) -> Scan:
     """Our scan into the sink, as fast as it goes."""
     options: list[str | Path] = ["10.0.0.0/8", "-p", ports, "-r", "0", "--engine", engine, "-c", "0", "--no-rst"]
     said = "permutation, cookie, deny list, policy; layout=smallest, -r 0"
-    if batch is not None:
-        options += ["--batch", str(batch)]
-        said += f", --batch {batch}"
-    name = f"scan ({engine})"
-    return Scan(ground, name, said, [*options, "-o", ground.folder / "rows.parquet"])
+    return Scan(ground, f"scan ({engine})", said, [*options, "-o", ground.folder / "rows.parquet"])
+
+
+def offered(ground: Ground, rate: int, batch: int, seconds: float) -> Scan:
+    """Our scan at a fixed rate and batch, for so long, and a second of silence after it."""
+    options: list[str | Path] = ["10.0.0.0/8", "-p", "80-83", "-r", str(rate), "--engine", "live", "--no-rst"]
+    options += ["--batch", str(batch), "-t", f"{math.ceil(seconds)}", "-c", "1", "-o", ground.folder / "rows.parquet"]
+    made = Scan(ground, f"batch {batch}", f"--batch {batch}", options)
+    made.ends_by_itself = True
+    return made
 
 
 class _Thread:
@@ -204,9 +211,9 @@ class StackSend(_Thread):
         f"NumPy array of {_CHUNK} frames of 60 bytes a call, fill_checksums, engine live, {_OUTSTANDING} outstanding"
     )
 
-    def __init__(self, ground: Ground, frames: int = _ALL) -> None:
+    def __init__(self, ground: Ground, frames: int = _ALL, source: str = SPARE, rate: int = 0) -> None:
         super().__init__(ground)
-        self._frames = frames
+        self._frames, self._source, self._rate = frames, source, rate
         self._over = threading.Event()
 
     def _halt(self) -> None:
@@ -217,7 +224,7 @@ class StackSend(_Thread):
 
         mine = self._ground.lab.interface("client").mac
         ethernet = bytes.fromhex((self._ground.gateway_mac + mine).replace(":", "")) + b"\x08\x00"
-        address = bytes(int(part) for part in SPARE.split("."))
+        address = bytes(int(part) for part in self._source.split("."))
         packet = bytes([0x45, 0, 0, 46, 0xD4, 0x31, 0, 0, 255, 6, 0, 0]) + address + bytes(4)
         segment = bytes([0xEE, 0x48, 0, 80, *bytes(8), 0x50, 2, 0xFF, 0xFF, *bytes(4)]) + bytes(6)
         frames = np.empty((_CHUNK, 60), np.uint8)
@@ -227,17 +234,17 @@ class StackSend(_Thread):
         sent = made = 0
         with irl.Stack(
             self._ground.interface,
-            source_ip=SPARE,
+            source_ip=self._source,
             gateway_mac=self._ground.gateway_mac,
             engine="live",
-            rate=0,
+            rate=self._rate,
             dad="off",
         ) as stack:
             while made < self._frames and not self._over.is_set():
-                hosts = ((numbers + np.uint64(made)) * np.uint64(_STEP)) & np.uint64((1 << _HOSTS_BITS) - 1)
-                there = (hosts | np.uint64(10 << _HOSTS_BITS)).astype(">u4")
+                hosts = ((numbers + np.uint64(made)) * np.uint64(_STEP)) & np.uint64((1 << _HOST_BITS) - 1)
+                there = (hosts | np.uint64(10 << _HOST_BITS)).astype(">u4")
                 frames[:, 30:34] = there.view(np.uint8).reshape(-1, 4)
-                frames[:, 37] = 80 + (made >> _HOSTS_BITS)
+                frames[:, 37] = 80 + (made >> _HOST_BITS)
                 now = min(_CHUNK, self._frames - made)
                 made += now
                 outstanding.append(stack.send(frames[:now], fill_checksums=True))

@@ -10,7 +10,7 @@ from irlstack import _core
 from irlstack.bench import document, figures, ground, peers, senders
 from irlstack.errors import ConfigError
 
-_SECONDS_A_PORT = 2.0
+_SECONDS_A_PORT = 3.5
 """Long enough for the fastest to use up the 2^24 hosts of 10.0.0.0/8 on one port."""
 OURS = ("scan (live)", "Stack.send", "scan (packet)")
 
@@ -20,7 +20,8 @@ Say = Callable[[str], None]
 
 def contenders(seconds: float) -> tuple[dict[str, Make], dict[str, peers.Peer], dict[str, str]]:
     """The contenders there are by name, the peers among them, and for each that is missing why."""
-    ports = "80" if seconds <= _SECONDS_A_PORT else f"80-{79 + math.ceil(seconds / _SECONDS_A_PORT)}"
+    count = math.ceil((ground.settle_s(seconds) + seconds) / _SECONDS_A_PORT)
+    ports = "80" if count == 1 else f"80-{79 + count}"
     found, missing = peers.find()
     all_of: dict[str, Make] = {
         "scan (live)": lambda place: senders.scan(place, "live", ports),
@@ -56,6 +57,7 @@ def run(rounds: int, seconds: float, only: Sequence[str], say: Say) -> dict[str,
     settings = {
         "rounds": rounds,
         "seconds": seconds,
+        "settle_s": ground.settle_s(seconds),
         "targets": "10.0.0.0/8",
         "denied_prefixes": ground.DENIED_PREFIXES,
     }

@@ -8,8 +8,10 @@ use std::thread::{Builder, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::layout::{FRAME_MAX, FRAME_MIN};
+use super::left::Left;
 use super::program::Program;
 use super::signal;
+use super::turns::Look;
 use crate::error::LinkError;
 
 /// How often the keeper looks.
@@ -36,6 +38,7 @@ pub(super) enum Phase {
 
 struct Shared {
     program: Program,
+    left: Arc<Left>,
     phase: AtomicU8,
     failure: Mutex<Option<LinkError>>,
     batch: u32,
@@ -51,10 +54,15 @@ pub(super) struct Caller {
 
 impl Caller {
     /// Starts the keeper, with no call yet. Calls happen in this thread's network namespace.
-    pub(super) fn new(program: Program, batch: u32) -> Result<Self, LinkError> {
+    pub(super) fn new(program: Program, left: Arc<Left>, batch: u32) -> Result<Self, LinkError> {
         signal::prepare().map_err(|error| LinkError::os("preparing SIGURG, which ends live calls", error))?;
-        let shared =
-            Arc::new(Shared { program, phase: AtomicU8::new(Phase::Asleep as u8), failure: Mutex::default(), batch });
+        let shared = Arc::new(Shared {
+            program,
+            left,
+            phase: AtomicU8::new(Phase::Asleep as u8),
+            failure: Mutex::default(),
+            batch,
+        });
         let (wake, woken) = channel();
         let theirs = Arc::clone(&shared);
         let keeper = Builder::new()
@@ -160,6 +168,7 @@ fn one_call(shared: &Arc<Shared>, woken: &Receiver<u32>, usual_len: u32) -> Resu
 
     let mut busy = Instant::now();
     let mut frames = control.count().load(Ordering::Relaxed);
+    let mut looked: Option<Look> = None;
     loop {
         match woken.recv_timeout(LOOK) {
             Ok(_) => continue,
@@ -168,6 +177,14 @@ fn one_call(shared: &Arc<Shared>, woken: &Receiver<u32>, usual_len: u32) -> Resu
         }
         if thread.is_finished() {
             break;
+        }
+        // Not before the call is there.
+        if looked.is_some() || control.obeyed().is_some() {
+            let now = Look::at(control);
+            if let Some(before) = &looked {
+                shared.left.turns().add(before, &now);
+            }
+            looked = Some(now);
         }
         if busy.elapsed() >= IDLE {
             let count = control.count().load(Ordering::Relaxed);

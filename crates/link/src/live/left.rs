@@ -1,11 +1,13 @@
 //! What really left: the device's answer to live frames, which comes after the transmit program has run.
 
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::programs::RawTracePoint;
 
+use super::turns::Turns;
 use crate::ebpf::{Mapping, load_error, mapped, program_error, program_mut};
 use crate::error::LinkError;
 use crate::netdev::{Interface, Namespace};
@@ -32,6 +34,8 @@ pub(crate) struct Left {
     missed: AtomicU64,
     /// Senders that use the device at present.
     senders: Mutex<u32>,
+    /// How busy their calls were.
+    turns: Turns,
 }
 
 /// The tracepoint's counts. Detached with the value, or with the process.
@@ -64,6 +68,7 @@ impl Left {
             handed: AtomicU64::new(0),
             missed: AtomicU64::new(0),
             senders: Mutex::default(),
+            turns: Turns::default(),
         })
     }
 
@@ -81,6 +86,16 @@ impl Left {
         let refused = traced.counts.u64(8).load(Ordering::Acquire);
         let before = self.claimed.fetch_max(refused, Ordering::AcqRel);
         refused.saturating_sub(before)
+    }
+
+    /// Where calls note how busy they were.
+    pub(super) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// How busy they were so far, by name.
+    pub(crate) fn counters(&self) -> BTreeMap<String, u64> {
+        self.turns.counters()
     }
 
     /// A sender begins to hand frames to the device.

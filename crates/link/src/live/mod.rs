@@ -13,6 +13,7 @@ mod program;
 mod ring;
 mod sender;
 mod signal;
+mod turns;
 
 pub(crate) use left::Left;
 pub use sender::{DEFAULT_BATCH, LiveSender, MAX_BATCH};

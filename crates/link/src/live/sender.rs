@@ -96,7 +96,7 @@ impl LiveSender {
         let packet = PacketSender::open(interface, frame_len)?;
         let program = Program::load()?;
         program.control.ifindex().store(interface.index, Ordering::Relaxed);
-        let caller = Caller::new(program, batch.clamp(1, MAX_BATCH))?;
+        let caller = Caller::new(program, Arc::clone(&left), batch.clamp(1, MAX_BATCH))?;
         Ok(Self {
             caller,
             ring: Ring::new(),

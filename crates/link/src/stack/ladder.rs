@@ -1,5 +1,6 @@
 //! Which engine, and why: every one that was passed over has its reason.
 
+use std::collections::BTreeMap;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -94,6 +95,14 @@ impl Transmit {
         match self {
             Self::Live { .. } => "live",
             Self::Packet => "packet",
+        }
+    }
+
+    /// What it counts beside frames.
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
+        match self {
+            Self::Live { left, .. } => left.counters(),
+            Self::Packet => BTreeMap::new(),
         }
     }
 

@@ -326,6 +326,7 @@ impl Network for Stack {
         let mut counters = self.shared.neighbours.counters();
         counters.insert("conflict_probes".to_owned(), self.shared.conflict_probes);
         counters.insert("ring_dropped".to_owned(), self.shared.ring_dropped());
+        counters.extend(self.transmit.counters());
         counters
     }
 

@@ -1,0 +1,62 @@
+//! How busy the calls were: what the core that holds one was worth.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
+
+use super::layout::Control;
+
+/// Turns of the calls of all senders on an interface. A turn either sends a frame or finds nothing to send; what the
+/// latter takes is known from the times when nothing was sent at all.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    frames: AtomicU64,
+    idle: AtomicU64,
+    call_ns: AtomicU64,
+    quiet_idle: AtomicU64,
+    quiet_ns: AtomicU64,
+}
+
+/// Where a call was when it was last looked at.
+#[derive(Debug)]
+pub(super) struct Look {
+    at: Instant,
+    frames: u64,
+    idle: u64,
+}
+
+impl Look {
+    pub(super) fn at(control: &Control) -> Self {
+        let frames = control.count().load(Ordering::Relaxed);
+        Self { at: Instant::now(), frames, idle: control.idle().load(Ordering::Relaxed) }
+    }
+}
+
+impl Turns {
+    /// Counts what a running call did between two looks.
+    pub(super) fn add(&self, before: &Look, now: &Look) {
+        let ns = now.at.duration_since(before.at).as_nanos() as u64;
+        let (frames, idle) = (now.frames - before.frames, now.idle - before.idle);
+        self.frames.fetch_add(frames, Ordering::Relaxed);
+        self.idle.fetch_add(idle, Ordering::Relaxed);
+        self.call_ns.fetch_add(ns, Ordering::Relaxed);
+        if frames == 0 {
+            self.quiet_idle.fetch_add(idle, Ordering::Relaxed);
+            self.quiet_ns.fetch_add(ns, Ordering::Relaxed);
+        }
+    }
+
+    /// By name, for the metadata: frames and idle turns, how long the calls ran, and the part of the two while there was
+    /// nothing to send.
+    pub(super) fn counters(&self) -> BTreeMap<String, u64> {
+        [
+            ("live_frames", &self.frames),
+            ("live_idle_turns", &self.idle),
+            ("live_call_ns", &self.call_ns),
+            ("live_quiet_turns", &self.quiet_idle),
+            ("live_quiet_ns", &self.quiet_ns),
+        ]
+        .map(|(name, count)| (name.to_owned(), count.load(Ordering::Relaxed)))
+        .into()
+    }
+}
