@@ -211,9 +211,10 @@ class StackSend(_Thread):
         f"NumPy array of {_CHUNK} frames of 60 bytes a call, fill_checksums, engine live, {_OUTSTANDING} outstanding"
     )
 
-    def __init__(self, ground: Ground, frames: int = _ALL, source: str = SPARE, rate: int = 0) -> None:
+    def __init__(self, ground: Ground, frames: int = _ALL, source: str = SPARE, rate: int = 0, mac: str = "") -> None:
         super().__init__(ground)
         self._frames, self._source, self._rate = frames, source, rate
+        self._mac = mac or ground.lab.interface("client").mac
         self._over = threading.Event()
 
     def _halt(self) -> None:
@@ -222,8 +223,7 @@ class StackSend(_Thread):
     def _send(self) -> int:
         import numpy as np
 
-        mine = self._ground.lab.interface("client").mac
-        ethernet = bytes.fromhex((self._ground.gateway_mac + mine).replace(":", "")) + b"\x08\x00"
+        ethernet = bytes.fromhex((self._ground.gateway_mac + self._mac).replace(":", "")) + b"\x08\x00"
         address = bytes(int(part) for part in self._source.split("."))
         packet = bytes([0x45, 0, 0, 46, 0xD4, 0x31, 0, 0, 255, 6, 0, 0]) + address + bytes(4)
         segment = bytes([0xEE, 0x48, 0, 80, *bytes(8), 0x50, 2, 0xFF, 0xFF, *bytes(4)]) + bytes(6)
