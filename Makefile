@@ -17,7 +17,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find crates -t
 PYTHON_SOURCES := python tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python lint clean always
+.PHONY: help setup build demo test test-rust test-python soak lint clean always
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,6 +36,10 @@ test-rust: $(STAMP)/test-packages $(STAMP)/build
 
 test-python: $(STAMP)/test-packages $(STAMP)/build
 	$(VENV)/bin/pytest
+
+soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate and 100 kills, as root; SOAK_MINUTES=n
+	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) IRLSTACK_KILLS=100 $(VENV)/bin/pytest -s tests/netns/test_soak.py \
+		tests/netns/test_live.py::test_killed_at_any_moment_it_leaves_the_interface_and_the_host_as_they_were
 
 lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtest, cargo deny
 	cargo fmt --all --check

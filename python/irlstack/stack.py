@@ -262,6 +262,18 @@ class Stack:
         return self._opened().info()
 
     @property
+    def counters(self) -> dict[str, int]:
+        """What became of frames so far, runs and `receive` together, by name.
+
+        frames_received and frames_lost are those for `receive`: lost are those that nobody read in time. overruns is
+        what did not fit into a receiver's ring buffer. The rest is the filter's: delivered, no_owner, bad_cookie, ...
+        """
+        counters = self._opened().counters()
+        with self._lock:
+            received, lost = self._stream.counts() if self._stream is not None else (0, 0)
+        return counters | {"frames_received": received, "frames_lost": lost}
+
+    @property
     def sources(self) -> list[IPv4Address | IPv6Address]:
         """Our addresses."""
         return self._opened().sources()

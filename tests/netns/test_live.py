@@ -41,6 +41,7 @@ def test_everybody_is_found_and_the_books_agree_with_the_device(
     assert left == after["tx"] - before["tx"], "what we say has left and what the device says"
 
 
+@pytest.mark.timeout(60 + 3 * KILLS)
 def test_killed_at_any_moment_it_leaves_the_interface_and_the_host_as_they_were(
     everybody: Pair, host_traffic: Callable[[Pair], HostTraffic]
 ) -> None:

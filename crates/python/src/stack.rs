@@ -1,10 +1,12 @@
 //! An opened network, for `irlstack.Stack`.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
+use irl_link::filter::Reason;
 use irl_link::{Network, Rate};
 use irl_measure::{Dedup, RowSelection, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
@@ -102,6 +104,15 @@ impl PyStack {
         dict.set_item("synthetic", info.synthetic)?;
         dict.set_item("kernel_rst", info.kernel_rst)?;
         Ok(dict)
+    }
+
+    /// What the filter did with frames, by name, with what its rings had no room for as `overruns`, and what else the
+    /// network counts.
+    fn counters(&self, py: Python<'_>) -> BTreeMap<String, u64> {
+        let (filter, mut counters) = py.detach(|| (self.network.filter_counters(), self.network.extra_counters()));
+        counters.extend(Reason::ALL.map(|reason| (reason.name().to_owned(), filter.get(reason))));
+        counters.insert("overruns".to_owned(), filter.overruns.values().sum());
+        counters
     }
 
     /// Opens the sending and receiving of whole frames, received on `source_port` of our addresses.

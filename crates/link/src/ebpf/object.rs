@@ -96,3 +96,32 @@ fn with_sources(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(all(test, irl_bpf))]
+mod tests {
+    use std::io::Write;
+
+    use aya::programs::Xdp;
+
+    use super::*;
+
+    static REFUSED: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/refused.bpf.o"));
+
+    #[test]
+    fn a_refusal_shows_what_the_verifier_said() {
+        if missing_capability().is_some() {
+            // Past the test harness, which swallows what it prints for tests that pass.
+            let _ = writeln!(std::io::stderr(), "SKIPPED: a_refusal_shows_what_the_verifier_said needs root");
+            return;
+        }
+        let mut ebpf = Ebpf::load(REFUSED).unwrap();
+        let program: &mut Xdp = program_mut(&mut ebpf, "irl_refused").unwrap();
+        let error = program_error("irl_refused", program.load().unwrap_err());
+        let LinkError::Load { reason, log } = &error else { panic!("{error:?}") };
+        assert!(reason.contains("irl_refused: "), "{reason}");
+        assert!(log.contains("invalid access to packet"), "{log}");
+        let shown = error.to_string();
+        assert!(shown.contains("the kernel refused our XDP program"), "{shown}");
+        assert!(shown.contains("invalid access to packet"), "{shown}");
+    }
+}
