@@ -266,6 +266,7 @@ class RawStack:
         queue: int = 32,
         dedup_method: str = "default",
         cores: Sequence[int] = ...,
+        reprobe: int = 0,
     ) -> RawRun: ...
 
 def record_run(

@@ -53,6 +53,10 @@ class ScanKeywords(PlanKeywords, total=False):
         authorized: who authorised the run, in place of the policy's.
         sender_threads: sender threads, one a core.
         cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
+        reprobe: how often those that are silent are probed again: so many more passes over the targets, each to those
+            that no answer of any kind (a RST and an ICMP error are answers) was received about. A pass begins 1 s after
+            the one before it, or after `cooldown_time` where that is shorter; later answers still count. Needs a map
+            of all targets within `max_memory`.
         cooldown_time: how long to listen after the last probe, in seconds.
         max_runtime: stop sending after so many seconds.
         max_results: stop sending after so many rows; there are no more of them.
@@ -77,6 +81,7 @@ class ScanKeywords(PlanKeywords, total=False):
     authorized: str | None
     sender_threads: int
     cores: Sequence[int]
+    reprobe: int
     cooldown_time: float
     max_runtime: float | None
     max_results: int | None

@@ -13,6 +13,7 @@ pub mod map;
 pub mod metadata;
 pub mod output;
 pub mod pacer;
+pub mod passes;
 pub mod record;
 pub mod rows;
 pub mod scan;

@@ -62,6 +62,11 @@ pub struct AnsweredMap {
 }
 
 impl AnsweredMap {
+    /// Bytes that an exact map of so many slots takes.
+    pub fn exact_bytes(slots: u128) -> u128 {
+        slots.saturating_mul(u128::from(BITS)).div_ceil(64).max(1).saturating_mul(8)
+    }
+
     /// A map for so many slots within `max_memory` bytes, which so many workers mark.
     ///
     /// # Errors
@@ -73,15 +78,14 @@ impl AnsweredMap {
                 "--max-memory of {max_memory} bytes is too little: give 4096 or more"
             )));
         }
-        let needed = (slots * u128::from(BITS)).div_ceil(64).max(1);
+        let needed = Self::exact_bytes(slots);
         let room = max_memory / 8;
-        let (words, mode) = match (dedup, u64::try_from(needed)) {
+        let (words, mode) = match (dedup, u64::try_from(needed / 8)) {
             (Dedup::Best | Dedup::Full, Ok(words)) if words <= room => (words, MapMode::Exact),
             (Dedup::Full, _) => {
                 return Err(MeasureError::Config(format!(
-                    "--dedup-method full needs {} bytes for {slots} targets: give --max-memory as much, or take \
-                     --dedup-method window",
-                    needed.saturating_mul(8)
+                    "--dedup-method full needs {needed} bytes for {slots} targets: give --max-memory as much, or take \
+                     --dedup-method window"
                 )));
             }
             // A place for each slot is as much as a window can use.

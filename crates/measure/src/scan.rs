@@ -10,13 +10,14 @@ use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
 use irl_link::filter::{FilterCounters, Frames};
-use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, cores};
+use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock, cores};
 use irl_targets::{CompiledPlan, Family, Plan, registry};
 use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
 
 pub use crate::bounds::EndedBy;
 use crate::error::MeasureError;
 use crate::map::{AnsweredMap, Dedup};
+use crate::passes::{self, Pass, Passes};
 use crate::schema::{self, Column};
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -61,6 +62,8 @@ pub struct ScanConfig {
     pub workers: u16,
     /// The CPUs that they are bound to, in turn; empty to let the system choose.
     pub cores: Vec<usize>,
+    /// How often the silent are probed again, each time in a pass over all targets that have not answered in any way.
+    pub reprobe: u16,
     /// How long to listen after the last probe.
     pub cooldown: Duration,
     /// Stop sending after so long.
@@ -99,6 +102,7 @@ impl ScanConfig {
             rate,
             workers: 1,
             cores: Vec::new(),
+            reprobe: 0,
             cooldown: Duration::from_secs(8),
             max_runtime: None,
             max_results: None,
@@ -149,10 +153,10 @@ impl Scan {
             builders.push(FrameBuilder::new(&probe, &from, &key)?);
         }
         let count = config.workers.max(1);
-        let map = AnsweredMap::new(config.compiled.slots(), config.max_memory, count, config.dedup)?;
+        let map = passes::map(&config)?;
         let request = WorkerRequest {
             count,
-            probes: config.plan.probes,
+            probes: passes::numbers(&config),
             frames: match probe.protocol() {
                 Protocol::Udp if config.columns.contains(&Column::Data) => Frames::Payload,
                 _ => Frames::Never,
@@ -171,7 +175,8 @@ impl Scan {
             ScanRate::PerSecond(rate) => rate,
             ScanRate::Search => 0.0,
         };
-        let shared = Arc::new(Shared::new(workers.len(), map, config.max_results, rate));
+        let passes = Passes::new(workers.len(), config.reprobe, config.cooldown, clock::now_ns());
+        let shared = Arc::new(Shared::new(workers.len(), map, passes, config.max_results, rate));
         let mut threads = Vec::new();
         for (number, worker) in workers.into_iter().enumerate() {
             let task = Loop::new(number, worker, &config, &shared, &network, builders.clone(), sender.clone());
@@ -309,8 +314,14 @@ impl Scan {
     /// The counters so far.
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.stats();
-        stats.probes_planned = self.config.compiled.len().saturating_mul(u64::from(self.config.plan.probes));
+        let (len, probes) = (self.config.compiled.len(), self.config.plan.probes);
+        stats.probes_planned = self.shared.passes.planned(&stats, len, probes);
         stats
+    }
+
+    /// The passes over the targets so far.
+    pub fn passes(&self) -> Vec<Pass> {
+        self.shared.passes.report(&self.shared.stats(), self.shared.started_ns)
     }
 
     /// Where the run was after each second, and at its end.
@@ -319,6 +330,7 @@ impl Scan {
         for second in &mut seconds {
             // Workers take whole blocks, so that the last one may reach beyond the end.
             second.watermark = second.watermark.min(self.config.compiled.len());
+            second.pass_watermark = second.pass_watermark.min(self.config.compiled.len());
         }
         seconds
     }

@@ -9,6 +9,7 @@ use irl_link::clock;
 use crate::bounds::{EndedBy, Results};
 use crate::error::MeasureError;
 use crate::map::AnsweredMap;
+use crate::passes::Passes;
 use crate::stats::{Stats, WorkerCounters};
 use crate::status::Second;
 
@@ -17,7 +18,9 @@ use crate::status::Second;
 pub(crate) struct Shared {
     pub(crate) map: AnsweredMap,
     pub(crate) results: Results,
+    /// Positions of the first pass handed to workers.
     pub(crate) watermark: AtomicU64,
+    pub(crate) passes: Passes,
     /// Nothing more leaves, nothing more is read.
     pub(crate) stop: AtomicBool,
     /// No more probes; answers are read for the cooldown.
@@ -43,12 +46,13 @@ pub(crate) struct Shared {
 
 impl Shared {
     /// The state of a run that begins now, with so many workers.
-    pub(crate) fn new(workers: usize, map: AnsweredMap, max_results: Option<u64>, rate: f64) -> Self {
+    pub(crate) fn new(workers: usize, map: AnsweredMap, passes: Passes, max_results: Option<u64>, rate: f64) -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             map,
             results: Results::new(max_results),
             watermark: AtomicU64::new(0),
+            passes,
             stop: AtomicBool::new(false),
             halt: AtomicBool::new(false),
             ended_by: AtomicU8::new(0),
@@ -91,12 +95,21 @@ impl Shared {
         stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9;
         stats.rate = f64::from_bits(self.rate.load(Ordering::Acquire));
         stats.sending = self.sending.load(Ordering::Acquire) > 0;
+        stats.pass = self.passes.current();
+        stats.passes = self.passes.count();
         stats
+    }
+
+    /// Positions of a pass handed to workers.
+    pub(crate) fn positions(&self, pass: u16) -> &AtomicU64 {
+        if pass == 0 { &self.watermark } else { self.passes.watermark() }
     }
 
     /// Writes down where the run is.
     pub(crate) fn note(&self) {
-        let second = Second::new(&self.stats(), self.watermark.load(Ordering::Acquire));
+        let stats = self.stats();
+        let pass_watermark = self.positions(stats.pass).load(Ordering::Acquire);
+        let second = Second::new(&stats, self.watermark.load(Ordering::Acquire), pass_watermark);
         self.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(second);
     }
 }
@@ -142,7 +155,8 @@ mod tests {
     #[test]
     fn a_worker_that_panics_wherever_it_is_leaves_its_place_and_a_reason() {
         let map = AnsweredMap::new(1, 4096, 2, crate::map::Dedup::Best).unwrap();
-        let shared = Arc::new(Shared::new(2, map, None, 1.0));
+        let passes = Passes::new(2, 0, std::time::Duration::ZERO, 0);
+        let shared = Arc::new(Shared::new(2, map, passes, None, 1.0));
         let mut places = [Place::new(&shared), Place::new(&shared)].into_iter();
         let counts = || (shared.sending.load(Ordering::Acquire), shared.running.load(Ordering::Acquire));
         let mut place = places.next().unwrap();

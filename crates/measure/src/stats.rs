@@ -25,10 +25,15 @@ macro_rules! counters {
             pub elapsed_s: f64,
             /// Frames a second asked for; 0 while searching for the fastest.
             pub rate: f64,
-            /// Probes this shard sends when nothing ends it early.
+            /// Probes this shard sends when nothing ends it early; with later passes an estimate, from how many have
+            /// answered so far.
             pub probes_planned: u64,
             /// Whether probes are still being sent.
             pub sending: bool,
+            /// Which pass over the targets this is, from 0.
+            pub pass: u16,
+            /// How many there are when nothing ends the run early.
+            pub passes: u32,
         }
     };
 }
@@ -36,6 +41,8 @@ macro_rules! counters {
 counters! {
     /// Targets taken from the plan.
     targets,
+    /// Targets taken again in later passes because they were silent, each in every pass anew.
+    reprobed,
     /// Probes built.
     probes_built,
     /// Of them, refused by the policy.
@@ -68,7 +75,7 @@ counters! {
     device_lost,
     /// How often it said so `retries` times in a row without taking a frame.
     sendto_failures,
-    /// On-link targets that nobody resolved; never probed.
+    /// On-link targets that nobody resolved, and that were not probed for it; each in every pass anew.
     unresolved,
     /// Records received.
     received,

@@ -18,6 +18,10 @@ pub struct Second {
     pub elapsed_s: f64,
     /// Positions of the shard taken so far: those below it were probed by now, but for the last few.
     pub watermark: u64,
+    /// Which pass over the targets was walked, from 0.
+    pub pass: u16,
+    /// Positions of the shard taken in it: of those below it, in a later pass, the silent ones were probed again.
+    pub pass_watermark: u64,
     /// Probes the device took so far.
     pub sent: u64,
     /// Records received so far.
@@ -29,10 +33,12 @@ pub struct Second {
 }
 
 impl Second {
-    pub(crate) fn new(stats: &Stats, watermark: u64) -> Self {
+    pub(crate) fn new(stats: &Stats, watermark: u64, pass_watermark: u64) -> Self {
         Self {
             elapsed_s: stats.elapsed_s,
             watermark,
+            pass: stats.pass,
+            pass_watermark,
             sent: stats.probes_sent,
             received: stats.received,
             found: stats.found,
@@ -70,16 +76,20 @@ impl Status {
         let received = per_second(stats.received, last.received);
         let lost = per_second(stats.overruns, last.overruns);
         let failed = per_second(stats.probes_refused_by_device, last.probes_refused_by_device);
+        let pass = match stats.passes {
+            0 | 1 => String::new(),
+            passes => format!("pass {}/{passes}; ", u32::from(stats.pass) + 1),
+        };
         let state = if stats.sending {
             format!(
-                "({} left); send: {} {}p/s ({}p/s avg)",
+                "({} left); {pass}send: {} {}p/s ({}p/s avg)",
                 clock(left_s),
                 stats.probes_sent,
                 si(sent),
                 si(average(stats.probes_sent))
             )
         } else {
-            format!("send: {} done ({}p/s avg)", stats.probes_sent, si(average(stats.probes_sent)))
+            format!("{pass}send: {} done ({}p/s avg)", stats.probes_sent, si(average(stats.probes_sent)))
         };
         let line = format!(
             "{} {:.0}% {state}; recv: {} {}p/s ({}p/s avg); drops: {}p/s ({}p/s avg); hitrate: {:.2}%",
@@ -162,11 +172,14 @@ mod tests {
         assert_eq!(row.split(',').count(), CSV_HEADER.split(',').count());
         assert!(line.starts_with("0:01 50% (0:01 left); send: 500 500 p/s (500 p/s avg)"), "{line}");
         assert!(line.ends_with("hitrate: 1.00%"), "{line}");
+        let (line, _) = status.look(&Stats { pass: 1, passes: 3, elapsed_s: 2.0, ..stats }, 1);
+        assert!(line.starts_with("0:02 50% (0:02 left); pass 2/3; send: 500 0 p/s"), "{line}");
     }
 
     #[test]
     fn finds_the_second_of_a_position() {
-        let second = |elapsed_s, watermark| Second { elapsed_s, watermark, sent: 0, received: 0, found: 0, lost: 0 };
+        let stats = |elapsed_s| Stats { elapsed_s, ..Stats::default() };
+        let second = |elapsed_s, watermark| Second::new(&stats(elapsed_s), watermark, watermark);
         let seconds = [second(1.0, 100), second(2.0, 200), second(3.0, 200)];
         assert_eq!(when(&seconds, 0), Some(1.0));
         assert_eq!(when(&seconds, 99), Some(1.0));

@@ -2,14 +2,19 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 
 use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
+use crate::shared::Shared;
+
 /// Positions taken from the watermark at a time, at most.
 const BLOCK: usize = 256;
+/// Positions of a later pass that are looked at in one turn of the loop: most may need no probe, and meanwhile nobody
+/// reads answers.
+const WALK: usize = 8192;
 /// On-link targets that wait for their neighbour's MAC.
 const PARKED: usize = 4096;
 /// How long a target waits for its neighbour's MAC.
@@ -40,18 +45,34 @@ pub(crate) struct Supply {
     pub(crate) parked: VecDeque<Parked>,
     pub(crate) unresolved: u64,
     pub(crate) taken: u64,
+    /// Targets taken in later passes.
+    pub(crate) retaken: u64,
+    /// The number of the pass.
+    pub(crate) pass: u16,
+    /// Positions of a later pass looked at in this turn.
+    pub(crate) walked: usize,
+    /// Positions that a later pass takes next.
+    pub(crate) stride: usize,
 }
 
 impl Supply {
-    pub(crate) fn is_empty(&self, watermark: &AtomicU64) -> bool {
-        self.next == self.batch.len() && self.parked.is_empty() && watermark.load(Ordering::Acquire) >= self.plan.len()
+    pub(crate) fn is_empty(&self, shared: &Shared) -> bool {
+        self.next == self.batch.len()
+            && self.parked.is_empty()
+            && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len()
+    }
+
+    /// Goes on to the next pass, when this one gives nothing any more.
+    pub(crate) fn next_pass(&mut self) {
+        self.pass += 1;
+        self.stride = 1;
     }
 
     /// Builds the next frame; `None` when there is none at present.
     #[inline]
-    pub(crate) fn build(&mut self, slot: &mut [u8], watermark: &AtomicU64, want: usize, now: u64) -> Option<usize> {
+    pub(crate) fn build(&mut self, slot: &mut [u8], shared: &Shared, want: usize, now: u64) -> Option<usize> {
         loop {
-            if self.next == self.batch.len() && !self.refill(watermark, want) {
+            if self.next == self.batch.len() && !self.refill(shared, want) {
                 return self.build_parked(slot, now);
             }
             let (number, target) = self.batch[self.next];
@@ -88,6 +109,8 @@ impl Supply {
             [one] => one,
             many => &many[(number % many.len() as u64) as usize],
         };
+        // The run was refused if all passes together had more numbers than 16 bits hold.
+        let probe_num = self.pass * self.probes + probe_num;
         builder.build(slot, hop, target.address, target.port, probe_num, now)
     }
 
@@ -111,18 +134,48 @@ impl Supply {
     }
 
     /// Takes the next block of positions; blocks are small at low rates so that workers end together.
-    fn refill(&mut self, watermark: &AtomicU64, want: usize) -> bool {
-        let len = self.plan.len();
-        let block = want.clamp(1, BLOCK) as u64;
-        if watermark.load(Ordering::Acquire) >= len {
-            return false;
+    fn refill(&mut self, shared: &Shared, want: usize) -> bool {
+        if self.pass > 0 {
+            return self.refill_silent(shared, want);
         }
-        let first = watermark.fetch_add(block, Ordering::AcqRel);
-        self.batch.resize(block as usize, (0, Target::default()));
-        let count = self.plan.fill(first, &mut self.batch);
-        self.batch.truncate(count);
         self.next = 0;
+        let count = self.take(shared, want.clamp(1, BLOCK));
         self.taken += count as u64;
         count > 0
+    }
+
+    /// The same in a later pass, where only the silent are taken; `false` also when enough was looked at in this turn.
+    fn refill_silent(&mut self, shared: &Shared, want: usize) -> bool {
+        self.next = 0;
+        self.batch.clear();
+        while self.batch.is_empty() && self.walked < WALK {
+            let count = self.take(shared, self.stride);
+            if count == 0 {
+                return false;
+            }
+            self.walked += count;
+            // Wherever the permutation leads, the map's memory is far: ask for all places before looking at the first.
+            for (number, _) in &self.batch {
+                shared.map.prefetch(*number);
+            }
+            self.batch.retain(|(number, _)| !shared.map.has_answered(*number));
+            self.retaken += self.batch.len() as u64;
+            // As many as will hold what is wanted, by this block's share of silent ones.
+            self.stride = (2 * count * want.max(1) / (self.batch.len() + 1)).clamp(1, BLOCK);
+        }
+        !self.batch.is_empty()
+    }
+
+    /// Takes the pass's next positions into the batch, and says how many.
+    fn take(&mut self, shared: &Shared, block: usize) -> usize {
+        let watermark = shared.positions(self.pass);
+        let first = match watermark.load(Ordering::Acquire) {
+            taken if taken < self.plan.len() => watermark.fetch_add(block as u64, Ordering::AcqRel),
+            taken => taken,
+        };
+        self.batch.resize(block, (0, Target::default()));
+        let count = self.plan.fill(first, &mut self.batch);
+        self.batch.truncate(count);
+        count
     }
 }

@@ -20,6 +20,7 @@ use crate::bounds::{Bounds, EndedBy};
 use crate::error::MeasureError;
 use crate::judge::Judge;
 use crate::pacer::Pacer;
+use crate::passes;
 use crate::rows::RowBuilder;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
@@ -75,6 +76,8 @@ pub(crate) struct Loop {
     /// When this worker's last probe left; 0 while it sends.
     done_ns: u64,
     paused: bool,
+    /// It is through its pass.
+    walked: bool,
     /// Targets wait for next hops.
     starved: bool,
     built_any: bool,
@@ -114,11 +117,15 @@ impl Loop {
                 parked: VecDeque::new(),
                 unresolved: 0,
                 taken: 0,
+                retaken: 0,
+                pass: 0,
+                walked: 0,
+                stride: 1,
             },
             judge: Judge {
                 family: config.plan.family,
                 ports: PortRange { first: config.plan.source_ports.first, last: config.plan.source_ports.last },
-                probes: config.plan.probes.max(1),
+                probes: passes::numbers(config),
                 plan: config.compiled.clone(),
                 ours: config.sources.iter().map(|source| irl_targets::address_bits(*source)).collect(),
                 builders,
@@ -144,6 +151,7 @@ impl Loop {
             note_ns: shared.started_ns + SECOND_NS,
             done_ns: 0,
             paused: false,
+            walked: false,
             starved: false,
             built_any: false,
         }
@@ -198,12 +206,16 @@ impl Loop {
         }
     }
 
-    /// Builds and commits what the pacer, the device and the reader allow. Returns how many probes were built.
+    /// Builds and commits what the pacer, the device and the reader allow. Returns how many probes were built and, in a
+    /// later pass, how many positions were looked at: 0 when there was nothing to do.
     fn send(&mut self, now: u64) -> Result<u64, MeasureError> {
         if let Some(by) = self.end_of_sending(now) {
             self.shared.end(by);
             self.done_ns = now.max(1);
             self.place.as_mut().map(Place::sends_no_more);
+            return Ok(0);
+        }
+        if self.walked {
             return Ok(0);
         }
         if !self.outbox.is_empty() {
@@ -222,12 +234,13 @@ impl Loop {
         }
         let Self { gate, supply, shared, built_any, .. } = self;
         let frame_len = supply.builders[0].frame_len();
+        supply.walked = 0;
         let mut built = 0;
         // A batch may be shorter than asked for at the end of the engine's memory: go on with the next.
         while built < allowed {
             let want = (allowed - built) as usize;
             let filled = gate.fill(want, frame_len, |slot| {
-                let length = supply.build(slot, &shared.watermark, want, now)?;
+                let length = supply.build(slot, shared, want, now)?;
                 if !*built_any {
                     *built_any = true;
                     let mut first = shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner);
@@ -240,22 +253,41 @@ impl Loop {
             }
             built += filled.built as u64;
         }
-        self.starved = built == 0 && self.gate.pending() == 0;
+        let walked = supply.walked as u64;
+        self.starved = built == 0 && walked == 0 && self.gate.pending() == 0;
         if built > 0 {
             // Only the first to come stores; later values are later.
             let _ = self.shared.first_frame_ns.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
             self.shared.last_frame_ns.fetch_max(now, Ordering::AcqRel);
         }
         self.pacer.spend(built);
-        Ok(built)
+        Ok(built + walked)
     }
 
     fn end_of_sending(&mut self, now: u64) -> Option<EndedBy> {
         if self.shared.halt.load(Ordering::Acquire) {
             return Some(EndedBy::Stopped);
         }
-        if self.gate.pending() == 0 && self.supply.is_empty(&self.shared.watermark) {
-            return Some(EndedBy::Targets);
+        if self.gate.pending() == 0 && self.supply.is_empty(&self.shared) {
+            if !std::mem::replace(&mut self.walked, true) {
+                self.publish();
+                self.shared.passes.leave(now);
+            }
+            if self.shared.passes.is_last(self.supply.pass) {
+                return Some(EndedBy::Targets);
+            }
+            // Whoever was ended by a bound comes to no next pass, and so nobody does. Another may be through the last one
+            // before this one has entered it.
+            let ended_by = EndedBy::from_u8(self.shared.ended_by.load(Ordering::Acquire));
+            if let Some(by) = ended_by.filter(|by| *by != EndedBy::Targets) {
+                return Some(by);
+            }
+            if self.shared.passes.may_go_on(self.supply.pass, now, || self.shared.stats()) {
+                self.supply.next_pass();
+                self.walked = false;
+                // What the wait left unsent is not caught up on.
+                self.pacer = Pacer::new(self.pacer.rate(), now);
+            }
         }
         self.bounds.reached(&self.shared, now)
     }
@@ -397,7 +429,7 @@ impl Loop {
         let now = clock::now_ns();
         let until = if self.gate.pending() > 0 {
             now + SOON_NS
-        } else if self.done_ns != 0 || self.paused {
+        } else if self.done_ns != 0 || self.paused || self.walked {
             now + NAP.as_nanos() as u64
         } else if self.starved || self.search.as_ref().is_some_and(|search| search.room() == 0) {
             self.pacer.next_ns(now).max(now + SOON_NS)
@@ -414,6 +446,7 @@ impl Loop {
         let counters = &self.shared.counters[self.number];
         counters.set_gate(&self.gate.counters());
         counters.targets.store(self.supply.taken, Ordering::Relaxed);
+        counters.reprobed.store(self.supply.retaken, Ordering::Relaxed);
         counters.unresolved.store(self.supply.unresolved, Ordering::Relaxed);
     }
 

@@ -205,6 +205,48 @@ fn misses_are_what_loss_predicts() {
 }
 
 #[test]
+fn later_passes_find_of_the_silent_what_loss_predicts() {
+    let loss = 0.2;
+    let direction = Direction { loss, ..Direction::default() };
+    for workers in [1, 2] {
+        let case = Case {
+            impairment: Impairment { seed: 9, there: direction, back: direction },
+            world: WorldConfig { seed: 3, everything_open: true },
+            workers,
+            ..Case::default()
+        };
+        let (mut config, network) = case.config();
+        (config.reprobe, config.reset) = (2, false);
+        let scan = Scan::start(config, Arc::clone(&network) as Arc<dyn Network>).unwrap();
+        let rows = drain(&scan);
+        let passes = scan.passes();
+        assert_eq!(passes.len(), 3);
+        let mut silent = 1 << 18;
+        for pass in passes {
+            assert_eq!((pass.targets, pass.sent), (silent, silent));
+            let share = (1.0 - loss) * (1.0 - loss);
+            let (expected, deviation) = (silent as f64 * share, (silent as f64 * share * (1.0 - share)).sqrt());
+            assert!((pass.found as f64 - expected).abs() < 5.0 * deviation, "{pass:?}: {expected} expected");
+            silent -= pass.found;
+        }
+        let stats = scan.stats();
+        assert_eq!((stats.found, rows.len() as u64), ((1 << 18) - silent, (1 << 18) - silent));
+        assert_eq!(rows.into_iter().collect::<HashSet<_>>().len() as u64, stats.found);
+        assert_eq!(network.device_counters().unwrap().tx_packets, stats.probes_sent);
+        assert_eq!(stats.imbalances(scan.device()), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn the_silent_are_those_of_whom_the_truth_says_so() {
+    let case = Case::default();
+    let (answers, stats) = case.run(|config| config.reprobe = 1);
+    let answering = truth(case.world, 80).len() as u64;
+    assert_eq!(answers.into_iter().collect::<HashSet<_>>(), truth(case.world, 80));
+    assert_eq!((stats.answered, stats.reprobed), (answering, (1 << 18) - answering));
+}
+
+#[test]
 fn reordering_and_repetition_change_nothing_that_is_found() {
     let direction = Direction { delay_ns: 1_000_000, reorder: 0.2, reorder_ns: 3_000_000, duplicate: 0.05, loss: 0.0 };
     let case = Case { impairment: Impairment { seed: 2, there: direction, back: direction }, ..Case::default() };

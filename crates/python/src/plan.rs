@@ -82,7 +82,7 @@ impl PortsLike {
 }
 
 /// A number that has to fit the plan's field.
-fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Result<Option<T>> {
+pub(crate) fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Result<Option<T>> {
     value
         .map(|value| {
             T::try_from(value).map_err(|_| {
@@ -92,7 +92,7 @@ fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Resul
         .transpose()
 }
 
-trait Bounded {
+pub(crate) trait Bounded {
     const HIGHEST: u64;
 }
 

@@ -17,7 +17,7 @@ use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
 use crate::frames::PyStream;
 use crate::output;
-use crate::plan::PyPlan;
+use crate::plan::{PyPlan, bounded};
 use crate::policy::{self, PolicyLike};
 use crate::run::PyRun;
 use crate::world::PyWorld;
@@ -135,7 +135,7 @@ impl PyStack {
 
     /// Starts a scan.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new()))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -157,6 +157,7 @@ impl PyStack {
         queue: usize,
         dedup_method: &str,
         cores: Vec<usize>,
+        reprobe: i128,
     ) -> Result<PyRun> {
         if sender_threads == 0 {
             return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
@@ -178,6 +179,7 @@ impl PyStack {
         let config = ScanConfig {
             workers: sender_threads,
             cores,
+            reprobe: bounded("reprobe", Some(reprobe))?.unwrap_or_default(),
             cooldown: seconds("cooldown_time", cooldown_time)?,
             max_runtime: max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
             max_results,

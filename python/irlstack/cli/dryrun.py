@@ -4,13 +4,19 @@ import irlstack as irl
 from irlstack._core import DEFAULT_RATE
 from irlstack.cli import console, frames, quantity
 from irlstack.cli.options import bits_on_the_wire
+from irlstack.errors import ConfigError
 
 _FRAMES = 10
 
 
-def show(plan: irl.Plan, shard: int) -> None:
+def show(plan: irl.Plan, shard: int, reprobe: int = 0) -> None:
     """The summary as words, and the first ten frames, a line each, on stdout."""
+    if reprobe < 0:
+        raise ConfigError(f"--reprobe {reprobe} cannot be: give a number of passes from 0.")
     say_summary(plan, shard)
+    if reprobe:
+        most = len(plan.targets(shard=shard)) * plan.probes * reprobe
+        console.say(f"reprobe      the silent, up to {reprobe} times: up to {most:,} probes more, not counted above")
     for frame in plan.frames(_FRAMES, shard):
         console.put(frames.describe(frame) + "\n")
 

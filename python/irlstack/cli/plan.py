@@ -1,6 +1,7 @@
 """`irlstack plan` and `irlstack when`."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -95,6 +96,8 @@ def when(
         console.say(f"{target} is at position {position}{of}, which the run did not reach.")
         return ExitStatus.FAILED
     console.put(f"{target} is at position {position}{of}, probed in the second before {probed.isoformat()}\n")
+    for again in _later_times(run, position):
+        console.put(f"and again in the second before {again.isoformat()}, if it had not answered until then\n")
     return ExitStatus.DONE
 
 
@@ -117,3 +120,14 @@ def _time(run: dict[str, Any], position: int) -> datetime | None:
         if second["watermark"] > position:
             return start + timedelta(seconds=second["elapsed_s"])
     return None
+
+
+def _later_times(run: dict[str, Any], position: int) -> Iterator[datetime]:
+    """When each later pass of a run (--reprobe) came past a position."""
+    start = datetime.fromisoformat(run["start_time"])
+    for number in range(1, run.get("reprobe", 0) + 1):
+        for second in run["per_second"]:
+            at = (second["pass"], second["pass_watermark"])
+            if at > (number, position):
+                yield start + timedelta(seconds=second["elapsed_s"])
+                break

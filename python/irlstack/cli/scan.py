@@ -39,6 +39,9 @@ class _Sending:
     """Threads, a core each. Default 1."""
     cores: Annotated[str | None, Parameter(group=SENDING)] = None
     """CPUs that the threads are bound to, in turn: 2,3. By default the system chooses."""
+    reprobe: Annotated[int, Parameter(group=SENDING)] = 0
+    """How often to probe again those that have not answered, in passes that begin 1 s after one another, or sooner with
+    a shorter cooldown. Default 0."""
     cooldown_time: Annotated[str, Parameter(alias="-c", group=SENDING)] = "8"
     """How long to listen after the last probe. Default 8 s."""
     max_runtime: Annotated[str | None, Parameter(alias="-t", group=SENDING)] = None
@@ -139,7 +142,7 @@ def scan(
     policy = irl.Policy(authorized=other.authorized, contact=options.contact).over(irl.Policy.from_config(other.config))
     made = options.make(targets, policy)
     if other.dryrun:
-        dryrun.show(made, other.shard)
+        dryrun.show(made, other.shard, sending.reprobe)
         return ExitStatus.DONE
     with _logging(output):
         return _run(made, policy, options, sending, output, other.shard)
@@ -160,6 +163,7 @@ def _run(
         dad=sending.dad,
         sender_threads=sending.sender_threads,
         cores=_cores(sending.cores),
+        reprobe=sending.reprobe,
         cooldown_time=quantity.parse_seconds("--cooldown-time", sending.cooldown_time),
         max_runtime=quantity.parse_seconds("--max-runtime", sending.max_runtime) if sending.max_runtime else None,
         max_results=sending.max_results,
