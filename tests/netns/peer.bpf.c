@@ -2,6 +2,7 @@
 // port with a SYN-ACK. Written for the tests alone, from the RFCs and not from our crates, so that both can be wrong
 // in different ways. Everything else goes to the kernel of the far end.
 //
+// -DHALF_DEAF: a SYN from an odd port is lost on its way.
 // -DWRONG_ACK: hosts whose last octet is 7 acknowledge a number that was never sent.
 #include <linux/bpf.h>
 
@@ -95,6 +96,10 @@ SEC("xdp") int peer(struct xdp_md *ctx)
             return XDP_PASS;
         if ((t->flags & (SYN | ACK | RST)) != SYN)
             return XDP_DROP;
+#ifdef HALF_DEAF
+        if (BE16(t->from) & 1)
+            return XDP_DROP;
+#endif
         __u32 host = ip->to;
         int wrong = 0;
 #ifdef WRONG_ACK

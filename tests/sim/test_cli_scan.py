@@ -109,6 +109,40 @@ def test_a_dedup_method_that_cannot_be_is_refused(command: Command, more: list[s
     assert said in done.err
 
 
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--reprobe", "-1"], "a whole number up to 65535"),
+        (["--reprobe", "-1", "--dryrun"], "a number of passes from 0"),
+        (["--reprobe", "65535"], "65536 probes of one target"),
+        (["--reprobe", "1", "--dedup-method", "window"], "take another --dedup-method than window"),
+        (["--reprobe", "1", "--max-memory", "4096"], "takes 65536 bytes: give --max-memory as much"),
+        (["--reprobe", "some"], "--reprobe"),
+    ],
+)
+def test_a_reprobe_that_cannot_be_is_refused(command: Command, more: list[str], said: str) -> None:
+    done = command("scan", "10.0.0.0/14", "-p", "80", *SIM, *more)
+    assert done.status == 2
+    assert said in " ".join(done.err.split())
+
+
+def test_a_dry_run_says_that_later_passes_are_not_in_its_counts(command: Command) -> None:
+    done = command("scan", "10.0.0.0/24", "-p", "80", "-r", "1k", "-d", "--reprobe", "3")
+    assert done.status == 0
+    assert "probes       256\n" in done.err
+    assert "reprobe      the silent, up to 3 times: up to 768 probes more" in done.err
+    assert "reprobe" not in command("scan", "10.0.0.0/24", "-p", "80", "-r", "1k", "-d").err
+
+
+def test_without_dedup_later_passes_know_who_is_silent_all_the_same(command: Command) -> None:
+    more = ["--reprobe", "1", "--dedup-method", "none", "-m", "m.json", "-o", "o.csv"]
+    assert command("scan", "10.0.0.0/14", "-p", "80", *SIM, *more).status == 0
+    document = json.loads(Path("m.json").read_text())
+    first, second = document["passes"]
+    assert second["targets"] == second["sent"] == first["targets"] - first["answered"] < 1 << 18
+    assert document["sent"] == first["sent"] + second["sent"]
+
+
 def test_threads_are_bound_to_the_cores_in_turn() -> None:
     last = max(os.sched_getaffinity(0))
     run = irl.scan(
@@ -206,6 +240,12 @@ def test_a_plan_file_is_run_shard_by_shard_and_when_tells_the_second(command: Co
     probed = datetime.fromisoformat(told.out.split("before ")[1].strip())
     start = datetime.fromisoformat(document["send_start_time"])
     assert 0 < (probed - start).total_seconds() < 2
+    assert "again" not in told.out
+    assert command(*scan, "--reprobe", "2").status == 0
+    first, *later = command("when", "plan.toml", f"{address}:80", "-m", "m.json").out.splitlines()
+    assert len(later) == 2
+    assert all(line.startswith("and again in the second before ") for line in later)
+    assert first.split("before ")[1] < later[0].split()[6] <= later[1].split()[6]
     other = next(iter(plan.targets(count=1, shard=0))).to_pydict()["address"][0]
     absent = command("when", "plan.toml", f"{irl.PrefixSet.all('ipv4').select(other)}:80", "-m", "m.json")
     assert absent.status == 1

@@ -80,6 +80,38 @@ def test_with_loss_as_many_are_missed_as_the_loss_predicts() -> None:
     assert check["invented"] == 0
 
 
+@pytest.mark.parametrize("listed", [False, True], ids=["prefixes", "a list"])
+def test_the_silent_are_probed_again_and_as_many_found_as_the_loss_predicts(listed: bool) -> None:
+    """20 % each way: each probe is answered with 0.8^2 = 64 %; the bounds are five standard deviations."""
+    plan = irl.Plan("10.0.0.0/16", ports=80, rate=0, seed=7)
+    if listed:
+        lines = "".join(plan.targets().lines()).encode()
+        plan = irl.Plan(list_of_ips_file=lines, rate=0, seed=7)
+    world, impairment = irl.World(everything_open=True), Impairment(loss=0.2)
+    run = scan(plan, world=world, impairment=impairment, reprobe=2, no_rst=True)
+    rows = pl.DataFrame(run)
+    passes = run.summary["passes"]
+    assert [each["pass"] for each in passes] == [0, 1, 2]
+    silent = plan.total
+    for each in passes:
+        assert each["targets"] == each["sent"] == silent
+        assert abs(each["found"] - 0.64 * silent) < 5 * math.sqrt(silent * 0.64 * 0.36)
+        assert (rows["probe_num"] == each["pass"]).sum() == each["found"]
+        silent -= each["found"]
+    share = 1 - 0.36**3
+    assert abs(len(rows) - share * plan.total) < 5 * math.sqrt(plan.total * share * (1 - share))
+    assert rows["saddr"].n_unique() == len(rows) == run.stats["found"]
+    assert run.stats["probes_sent"] == run.stats["probes_planned"] == sum(each["sent"] for each in passes)
+    assert run.summary["imbalances"] == []
+
+
+def test_where_nobody_is_silent_later_passes_send_nothing() -> None:
+    plan = irl.Plan("10.0.0.0/16", ports=80, rate=0, seed=7)
+    run = scan(plan, world=irl.World(everything_open=True), reprobe=2)
+    assert sum(map(len, run)) == run.stats["probes_sent"] == plan.total
+    assert [each["sent"] for each in run.summary["passes"]] == [plan.total, 0, 0]
+
+
 def test_duplicates_and_reordering_change_nothing_that_is_found() -> None:
     plan = plan_of()
     impairment = Impairment(duplicate=0.1, reorder=0.1, delay_ms=2)
