@@ -328,7 +328,7 @@ class Stack:
         `source_port`, and on spare addresses whatever no scan has a claim to.
         """
         stream = self._streaming()
-        stream.receive(0.0)
+        stream.listen()
         return self._batches(stream, timeout)
 
     @staticmethod

@@ -62,6 +62,11 @@ impl PyStream {
         }
     }
 
+    /// Begins to keep what is received.
+    fn listen(&self) {
+        self.0.listen();
+    }
+
     /// The next frames within `timeout` seconds, or None.
     fn receive(&self, py: Python<'_>, timeout: f64) -> Result<Option<PyBatch>> {
         let end = Instant::now() + Duration::try_from_secs_f64(timeout).unwrap_or_default();

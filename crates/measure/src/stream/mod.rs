@@ -40,7 +40,7 @@ pub struct Stream {
 #[derive(Debug, Default)]
 struct Shared {
     stop: AtomicBool,
-    /// Somebody reads: until then nothing is kept.
+    /// Somebody will read: until then nothing is kept.
     listening: AtomicBool,
     received: AtomicU64,
     lost: AtomicU64,
@@ -101,10 +101,13 @@ impl Stream {
         }
     }
 
-    /// The next frames received, waiting at most `timeout`; `None` when there are none. Frames are kept from the first
-    /// call on.
-    pub fn receive(&self, timeout: Duration) -> Option<RecordBatch> {
+    /// Begins to keep what is received.
+    pub fn listen(&self) {
         self.shared.listening.store(true, Ordering::Release);
+    }
+
+    /// The next frames received since [`Stream::listen`], waiting at most `timeout`; `None` when there are none.
+    pub fn receive(&self, timeout: Duration) -> Option<RecordBatch> {
         self.batches.recv_timeout(timeout).ok()
     }
 
