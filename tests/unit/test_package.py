@@ -11,6 +11,7 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 
 WRAPPED = {
+    "Baseline": "irlstack.bench.threads.Baseline",
     "DEFAULT_RATE": "irlstack.stack.scan",
     "FILTER_BUILT": "irlstack.doctor.examine",
     "Hosts": "irlstack.lab.responders.start",
@@ -20,7 +21,9 @@ WRAPPED = {
     "RawRun": "irlstack.run.Run",
     "RawStack": "irlstack.stack.Stack",
     "RawStream": "irlstack.stack.Stack.send",
+    "Sink": "irlstack.bench.far_end.sink",
     "interface": "irlstack.doctor.examine",
+    "pcap_version": "irlstack.bench.tx.contenders",
     "record_run": "irlstack.run.Run.record",
     "refuse_early": "irlstack.stack.scan",
 }

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import irlstack as irl
-from irlstack.bench.peers import Peer
 from irlstack.errors import PrivilegeError
+
+VERSION = 1
 
 
 def need_root(what: str) -> None:
@@ -35,17 +36,24 @@ def machine() -> dict[str, Any]:
 
 
 def begin(
-    bench: str, peers: Mapping[str, Peer], missing: Mapping[str, str], settings: dict[str, Any]
+    bench: str, versions: Mapping[str, str], missing: Mapping[str, str], settings: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """The document without its figures."""
-    versions = {"irlstack": irl.__version__, "python": platform.python_version()}
+    """The document without its figures, when the measuring begins.
+
+    Args:
+        bench: which benchmark.
+        versions: of the contenders that are not ours.
+        missing: contenders that are not there, and why.
+        settings: what was asked for.
+    """
     return {
+        "version": VERSION,
         "bench": bench,
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "machine": machine(),
-        "versions": versions | {peer.name: peer.version for peer in peers.values()},
+        "versions": {"irlstack": irl.__version__, "python": platform.python_version()} | dict(versions),
         "missing": dict(missing),
-        "settings": settings,
+        "settings": dict(settings),
     }
 
 

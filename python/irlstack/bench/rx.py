@@ -1,34 +1,33 @@
 """`irlstack bench rx`: answers a second that end up in a file, at a rate that is more than tcpdump can take.
 
 Our scan writes rows to Parquet; tcpdump writes what it captured of each answer to a pcap file. Both get their answers
-from the same hosts, to probes that the engine `live` sends at the same rate. tcpdump cannot watch our scan, whose filter
-takes the answers before a packet socket sees them: so it watches `Stack.send`, whose probes come from the host's own
-address. The client's kernel would answer each of these answers with a RST, which would cost tcpdump time that is not
-its own: so a route drops them once tcpdump has seen them.
+from the same hosts, to probes that the engine `live` is asked to send at the same rate. tcpdump cannot watch our scan,
+whose filter takes the answers before a packet socket sees them: so it watches `Stack.send`, whose probes come from the
+host's own address. The client's kernel would answer each of these answers with a RST, which would cost tcpdump time
+that is not its own: so a route drops them once tcpdump has seen them.
+
+The loop is closed on one machine: a receiver that takes the cores slows its sender down before it loses anything. So
+what counts is how many answers a second reach the file, and what was offered stands beside it.
 """
 
-import signal
+import contextlib
+import mmap
 import struct
-import subprocess
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from irlstack.bench import document, figures, ground, senders
-from irlstack.bench.tx import rotated
+from irlstack.bench import commands, document, far_end, figures, ground, peers, threads
+from irlstack.bench.rounds import Say, interleaved
 from irlstack.errors import ConfigError, EngineError
 from irlstack.lab import netns
 
-SNAPLEN = 64
-BUFFER_KIB = 32_768
-_LISTEN_WITHIN_S = 10.0
-_DRAIN_S = 0.5
 _END_WITHIN_S = 120.0
-_MOST = 1 << 24
-
-Say = Callable[[str], None]
+_MOST = 1 << ground.HOST_BITS
+_FILE_HEADER_BYTES, _RECORD_HEADER_BYTES, _CAPTURED_AT = 24, 16, 8
+_MAGICS = (0xA1B2C3D4, 0xA1B23C4D)
+"""Of pcap files with times in us and in ns."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +40,7 @@ class Received:
         probes: how many.
         kept: answers in its file.
         seconds: how long.
+        layout: what it received, and how it was told to.
     """
 
     rate: float
@@ -48,6 +48,22 @@ class Received:
     probes: int
     kept: int
     seconds: float
+    layout: str
+
+
+def probes(rate: int, seconds: float) -> int:
+    """How many are sent.
+
+    Raises:
+        ConfigError: none, or more than there are hosts.
+    """
+    count = round(rate * seconds)
+    if not 0 < count <= _MOST:
+        raise ConfigError(
+            f"--rate {rate:,} for --seconds {seconds:g} makes {count:,} probes; there have to be some, and no more "
+            f"than the {_MOST:,} hosts there are."
+        )
+    return count
 
 
 def run(rounds: int, seconds: float, rate: int, say: Say) -> dict[str, Any]:
@@ -58,33 +74,28 @@ def run(rounds: int, seconds: float, rate: int, say: Say) -> dict[str, Any]:
         PrivilegeError: not root.
         EngineError: one of them failed.
     """
+    count = probes(rate, seconds)
     document.need_root("rx")
-    probes = round(rate * seconds)
-    if not 0 < probes <= _MOST:
-        raise ConfigError(f"{rate:,} probes a second for {seconds} s are {probes:,}; there are {_MOST:,} hosts.")
-    missing = {name: why for name, why in (("tcpdump", _tcpdump_missing()), ("numpy", senders.numpy_missing())) if why}
+    found, missing = peers.find(["tcpdump"])
+    if why := threads.numpy_missing():
+        missing["Stack.send"] = why
     for name, why in missing.items():
-        say(f"without {name}, so without tcpdump's figure: {why}")
-    receivers: dict[str, Callable[[ground.Ground, int, int], Received]] = {"scan": _scan}
+        say(f"without {name}, and so without tcpdump's figure: {why}")
+    receivers: dict[str, Callable[[ground.Ground], Received]] = {"scan": lambda place: _scan(place, rate, count)}
     if not missing:
-        receivers["tcpdump"] = _tcpdump
+        receivers["tcpdump"] = lambda place: _tcpdump(place, found["tcpdump"], rate, count)
+    versions = {name: peer.version for name, peer in found.items()}
+    settings = {"rounds": rounds, "seconds": seconds, "rate": rate, "denied_prefixes": ground.DENIED_PREFIXES}
+    out = document.begin("rx", versions, missing, settings)
     done: dict[str, list[Received]] = {name: [] for name in receivers}
     with ground.make(hosts=True) as place:
-        for number in range(rounds):
-            for name in rotated(list(receivers), number):
-                once = receivers[name](place, rate, probes)
-                done[name].append(once)
-                say(f"round {number + 1}: {name}: {once.rate / 1e6:.3f} M/s of {once.offered / 1e6:.3f} M/s offered")
-    out = document.begin("rx", {}, missing, {"rounds": rounds, "seconds": seconds, "rate": rate})
-    if not missing:
-        out["versions"]["tcpdump"] = _tcpdump_version()
-    layouts = {
-        "scan": f"rows of 15 columns to Parquet, -r {rate} --no-rst, engine live",
-        "tcpdump": f"-w, snapshot length {SNAPLEN}, buffer {BUFFER_KIB} KiB, filter on our address and 10.0.0.0/8",
-    }
+        for number, name in interleaved(list(receivers), rounds):
+            once = receivers[name](place)
+            done[name].append(once)
+            say(f"round {number}: {name}: {once.rate / 1e6:.3f} of {once.offered / 1e6:.3f} M/s offered")
     out["contenders"] = {
         name: {
-            "layout": layouts[name],
+            "layout": received[0].layout,
             "rate": figures.spread([each.rate for each in received]),
             "offered": figures.spread([each.offered for each in received]),
             "kept_share": figures.spread([each.kept / each.probes for each in received]),
@@ -96,102 +107,68 @@ def run(rounds: int, seconds: float, rate: int, say: Say) -> dict[str, Any]:
     return out
 
 
-def _scan(place: ground.Ground, rate: int, probes: int) -> Received:
-    rows = place.folder / "rows.parquet"
-    options = ["10.0.0.0/8", "-p", "80", "-n", str(probes), "-r", str(rate), "--engine", "live", "--no-rst", "-c", "1"]
-    scan = senders.Scan(place, "scan", "", [*options, "-o", rows])
-    with ground.Watch(place.lab) as watch:
+def _scan(place: ground.Ground, rate: int, count: int) -> Received:
+    how: commands.Options = ["-p", "80", "-n", str(count), "-r", str(rate), "--engine", "live", "--no-rst", "-c", "1"]
+    layout = f"rows of 15 columns to Parquet, --no-rst, engine live, -r {rate}"
+    scan = commands.Scan(place, "scan", layout, [ground.TARGETS, *how, "-o", place.folder / "rows.parquet"])
+    with far_end.Watch(place.lab) as watch:
         scan.start()
+        scan.wait(_END_WITHIN_S)
+    return _received(watch, int(scan.document["stats"]["rows"]), layout)
+
+
+def _tcpdump(place: ground.Ground, peer: peers.Peer, rate: int, count: int) -> Received:
+    tcpdump = commands.Tcpdump(place, peer)
+    sender = threads.StackSend(place, count, source=ground.HOST, rate=rate)
+    with _answers_dropped(place):
         try:
-            scan.wait(_END_WITHIN_S)
+            tcpdump.start()
+            tcpdump.await_listening()
+            with far_end.Watch(place.lab) as watch:
+                try:
+                    sender.start()
+                    sender.wait()
+                finally:
+                    sender.stop()
+            tcpdump.await_idle()
         finally:
-            scan.stop()
-    return _received(watch, int(scan.document["stats"]["rows"]))
+            tcpdump.stop()
+    kept = packets_in(tcpdump.path)
+    tcpdump.path.unlink()
+    return _received(watch, kept, tcpdump.layout)
 
 
-def _tcpdump(place: ground.Ground, rate: int, probes: int) -> Received:
-    path = place.folder / "answers.pcap"
+@contextlib.contextmanager
+def _answers_dropped(place: ground.Ground) -> Iterator[None]:
+    """The client's kernel drops what comes from the hosts, after packet sockets have seen it."""
     client = place.lab.namespace("client")
-    what = ["tcp", "and", "dst", "host", ground.HOST, "and", "src", "net", "10.0.0.0/8"]
-    how: list[str | Path] = [
-        "-i",
-        place.interface,
-        "-n",
-        "-s",
-        str(SNAPLEN),
-        "-B",
-        str(BUFFER_KIB),
-        "-Z",
-        "root",
-        "-w",
-        path,
-    ]
-    sender = senders.StackSend(place, probes, source=ground.HOST, rate=rate)
-    netns.batch(["route add blackhole 10.0.0.0/8"], client)
+    netns.batch([f"route add blackhole {ground.TARGETS}"], client)
     try:
-        process = place.lab.start(["tcpdump", *how, *what], stderr=subprocess.PIPE, text=True)
-        try:
-            _await_listening(process)
-            with ground.Watch(place.lab) as watch:
-                sender.start()
-                deadline = time.monotonic() + _END_WITHIN_S
-                while sender.running() and time.monotonic() < deadline:
-                    time.sleep(0.05)
-                sender.stop()
-                # What it has in its buffer is its own, too.
-                time.sleep(_DRAIN_S)
-            process.send_signal(signal.SIGINT)
-            process.communicate(timeout=_END_WITHIN_S)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.communicate()
+        yield
     finally:
-        netns.batch(["route del blackhole 10.0.0.0/8"], client)
-    kept = packets_in(path)
-    path.unlink()
-    return _received(watch, kept)
+        netns.batch([f"route del blackhole {ground.TARGETS}"], client)
 
 
-def _received(watch: ground.Watch, kept: int) -> Received:
+def _received(watch: far_end.Watch, kept: int, layout: str) -> Received:
     seconds = watch.seconds()
-    return Received(kept / seconds, watch.frames() / seconds, watch.frames(), kept, seconds)
-
-
-def _await_listening(process: "subprocess.Popen[str]") -> None:
-    assert process.stderr is not None  # noqa: S101 - asked for above
-    line = process.stderr.readline()
-    while line and "listening on" not in line:
-        line = process.stderr.readline()
-    if not line:
-        raise EngineError(f"tcpdump ended before it listened, with {process.wait(_LISTEN_WITHIN_S)}.")
+    return Received(kept / seconds, watch.frames() / seconds, watch.frames(), kept, seconds, layout)
 
 
 def packets_in(path: Path) -> int:
-    """The packets of a pcap file, counted in the file.
+    """The whole packets of a pcap file, counted in the file.
 
     Raises:
-        EngineError: it is no pcap file.
+        EngineError: it is no pcap file of this machine.
     """
-    content = path.read_bytes()
-    if content[:4] not in (b"\xd4\xc3\xb2\xa1", b"\x4d\x3c\xb2\xa1"):
-        raise EngineError(f"{path} is no pcap file of this machine.")
-    at, count = 24, 0
-    length = struct.Struct("=I")
-    while at + 16 <= len(content):
-        at += 16 + length.unpack_from(content, at + 8)[0]
-        count += at <= len(content)
+    size = path.stat().st_size
+    if size < _FILE_HEADER_BYTES:
+        raise EngineError(f"{path} is no pcap file: it ends before its header does.")
+    word = struct.Struct("=I")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        if word.unpack_from(content)[0] not in _MAGICS:
+            raise EngineError(f"{path} is no pcap file of this machine.")
+        at, count = _FILE_HEADER_BYTES, 0
+        while at + _RECORD_HEADER_BYTES <= size:
+            at += _RECORD_HEADER_BYTES + word.unpack_from(content, at + _CAPTURED_AT)[0]
+            count += at <= size
     return count
-
-
-def _tcpdump_missing() -> str | None:
-    try:
-        _tcpdump_version()
-    except FileNotFoundError:
-        return "it is not installed: apt-get install tcpdump"
-    return None
-
-
-def _tcpdump_version() -> str:
-    said = subprocess.run(["tcpdump", "--version"], capture_output=True, text=True, check=False)  # noqa: S607
-    return (said.stdout + said.stderr).splitlines()[0]

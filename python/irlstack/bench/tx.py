@@ -2,82 +2,104 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from irlstack import _core
-from irlstack.bench import document, figures, ground, peers, senders
+from irlstack.bench import commands, document, far_end, figures, ground, peers, threads
+from irlstack.bench.rounds import Say, interleaved
 from irlstack.errors import ConfigError
 
+OURS = ("scan (live)", "Stack.send", "scan (packet)")
+MOST_S = 60
+"""Destinations last longer than that for everybody, on the ports they are given."""
 _SECONDS_A_PORT = 3.5
 """Long enough for the fastest to use up the 2^24 hosts of 10.0.0.0/8 on one port."""
-OURS = ("scan (live)", "Stack.send", "scan (packet)")
+_FIRST_PORT = 80
 
-Make = Callable[[ground.Ground], ground.Sender]
-Say = Callable[[str], None]
+Make = Callable[[ground.Ground], far_end.Sender]
 
 
-def contenders(seconds: float) -> tuple[dict[str, Make], dict[str, peers.Peer], dict[str, str]]:
-    """The contenders there are by name, the peers among them, and for each that is missing why."""
-    count = math.ceil((ground.settle_s(seconds) + seconds) / _SECONDS_A_PORT)
-    ports = "80" if count == 1 else f"80-{79 + count}"
-    found, missing = peers.find()
+def ports(seconds: float) -> str:
+    """As many ports as the fastest needs to meet no destination twice.
+
+    >>> ports(1), ports(5)
+    ('80', '80-81')
+    """
+    last = _FIRST_PORT - 1 + math.ceil((far_end.settle_s(seconds) + seconds) / _SECONDS_A_PORT)
+    return str(_FIRST_PORT) if last == _FIRST_PORT else f"{_FIRST_PORT}-{last}"
+
+
+def contenders(on: str) -> tuple[dict[str, Make], dict[str, str], dict[str, str]]:
+    """The contenders there are by name, others' versions, and for each contender that is missing why.
+
+    Args:
+        on: the ports that are probed.
+    """
+    found, missing = peers.find(["masscan", "zmap"])
+    versions = {name: peer.version for name, peer in found.items()}
     all_of: dict[str, Make] = {
-        "scan (live)": lambda place: senders.scan(place, "live", ports),
-        "Stack.send": senders.StackSend,
-        "scan (packet)": lambda place: senders.scan(place, "packet", ports),
+        "scan (live)": lambda place: commands.scan(place, "live", on),
+        "Stack.send": threads.StackSend,
+        "scan (packet)": lambda place: commands.scan(place, "packet", on),
     }
     for name in _core.Baseline.names():
-        all_of[name] = functools.partial(senders.Baseline, name=name)
+        all_of[name] = functools.partial(threads.Baseline, name=name)
     if "masscan" in found:
-        options = ["10.0.0.0/8", "--wait", "0", "-oL", "/dev/null"]
-        all_of["masscan"] = lambda place: senders.Masscan(place, found["masscan"], ports, options)
+        options: commands.Options = [ground.TARGETS, "--wait", "0", "-oL", "/dev/null"]
+        all_of["masscan"] = lambda place: commands.Masscan(place, found["masscan"], on, options)
     if "zmap" in found:
-        given = ["-S", ground.HOST, "-r", "0", "-c", "1", "-o", "/dev/null", "10.0.0.0/8"]
-        all_of["ZMap"] = lambda place: senders.ZMap(place, found["zmap"], ports, given)
-    for name, why in (("Stack.send", senders.numpy_missing()), ("pcap_sendpacket", senders.pcap_missing())):
-        if why is not None:
-            del all_of[name]
-            missing[name] = why
-    return all_of, found, missing
+        given: commands.Options = ["-S", ground.HOST, "-r", "0", "-c", "1", "-o", "/dev/null", ground.TARGETS]
+        all_of["ZMap"] = lambda place: commands.ZMap(place, found["zmap"], on, given)
+    if why := threads.pcap_missing():
+        missing["pcap_sendpacket"] = why
+        del all_of["pcap_sendpacket"]
+    else:
+        versions["libpcap"] = peers.version_in(_core.pcap_version(), "libpcap")
+    if why := threads.numpy_missing():
+        missing["Stack.send"] = why
+        del all_of["Stack.send"]
+    return all_of, versions, missing
 
 
 def run(rounds: int, seconds: float, only: Sequence[str], say: Say) -> dict[str, Any]:
     """Measures every contender in every round, and returns the document.
 
+    Args:
+        rounds: how often.
+        seconds: for how long.
+        only: contenders by name; all when empty.
+        say: for words on the way.
+
     Raises:
-        ConfigError: `only` names none.
+        ConfigError: `only` names one that is not there.
         PrivilegeError: not root.
         EngineError: a contender sent nothing, or failed.
     """
+    makers, versions, missing = contenders(ports(seconds))
+    makers = chosen(makers, missing, only)
     document.need_root("tx")
-    makers, found, missing = contenders(seconds)
-    makers = chosen(makers, only)
     settings = {
         "rounds": rounds,
         "seconds": seconds,
-        "settle_s": ground.settle_s(seconds),
-        "targets": "10.0.0.0/8",
+        "settle_s": far_end.settle_s(seconds),
+        "targets": ground.TARGETS,
+        "ports": ports(seconds),
         "denied_prefixes": ground.DENIED_PREFIXES,
     }
-    out = document.begin("tx", found, missing, settings)
-    if "pcap_sendpacket" in makers:
-        out["versions"]["libpcap"] = _core.pcap_version()
-    for name, why in missing.items():
-        say(f"without {name}: {why}")
-    counted: dict[str, list[ground.Counted]] = {name: [] for name in makers}
+    out = document.begin("tx", versions, missing, settings)
+    if not only:
+        for name, why in missing.items():
+            say(f"without {name}: {why}")
+    counted: dict[str, list[far_end.Counted]] = {name: [] for name in makers}
     layouts = {}
-    with ground.make(hosts=False) as place:
-        with place.lab.enter("net"):
-            sink = _core.Sink(place.lab.interface("gateway").name)
-        for number in range(rounds):
-            for name in rotated(list(makers), number):
-                sender = makers[name](place)
-                layouts[name] = sender.layout
-                counted[name].append(ground.count(sink, sender, seconds))
-                say(f"round {number + 1}: {name}: {counted[name][-1].rate / 1e6:.3f} M/s")
-        sink.close()
+    with ground.make(hosts=False) as place, far_end.sink(place) as sink:
+        for number, name in interleaved(list(makers), rounds):
+            sender = makers[name](place)
+            layouts[name] = sender.layout
+            counted[name].append(far_end.count(sink, sender, seconds))
+            say(f"round {number}: {name}: {counted[name][-1].rate / 1e6:.3f} Mpps")
     out["contenders"] = {
         name: {
             "layout": layouts[name],
@@ -91,15 +113,17 @@ def run(rounds: int, seconds: float, only: Sequence[str], say: Say) -> dict[str,
     return out
 
 
-def chosen(makers: dict[str, Make], only: Sequence[str]) -> dict[str, Make]:
-    """Those that `only` names, or all."""
-    unknown = [name for name in only if name not in makers]
-    if unknown:
-        raise ConfigError(f"There is no contender {unknown[0]!r}; there are {', '.join(makers)}.")
+def chosen(makers: Mapping[str, Make], missing: Mapping[str, str], only: Sequence[str]) -> dict[str, Make]:
+    """Those that `only` names, or all.
+
+    Raises:
+        ConfigError: one is unknown, or missing here.
+    """
+    for name in only:
+        # The tool zmap is the contender ZMap.
+        why = missing.get(name) or missing.get(name.lower())
+        if why is not None:
+            raise ConfigError(f"--only {name}: it cannot be measured here: {why}.")
+        if name not in makers:
+            raise ConfigError(f"--only {name}: there is no such contender; there are {', '.join(makers)}.")
     return {name: make for name, make in makers.items() if not only or name in only}
-
-
-def rotated(names: list[str], by: int) -> list[str]:
-    """The names in another order each round, so that nobody always follows the same one."""
-    at = by % len(names)
-    return names[at:] + names[:at]

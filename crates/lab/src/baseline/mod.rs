@@ -1,7 +1,7 @@
 //! How SYNs leave without this project: the usual ways, each as a fair user of that interface would go it.
 //!
 //! All of them send the same frames, 54 bytes to ever new destinations, from the calling thread. They exist to be compared
-//! with; nothing else uses them.
+//! with; nothing else uses them. No policy judges their frames, so they send in a lab's network namespace and nowhere else.
 
 mod packet;
 mod pcap;
@@ -14,7 +14,8 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use irl_link::LinkError;
-use irl_link::netdev::Interface;
+use irl_link::netdev::{Interface, Namespace};
+use irl_link::policy::lab_of_namespace;
 use irl_wire::Mac;
 
 pub use pcap::version as pcap_version;
@@ -78,9 +79,12 @@ pub struct Job {
 /// Sends until all frames were taken or `stop` is set, and returns how many the interface took.
 ///
 /// # Errors
-/// [`LinkError::Privilege`], [`LinkError::UnknownInterface`], [`LinkError::Unsupported`] without libpcap,
-/// [`LinkError::Os`].
+/// [`LinkError::Config`] outside a lab's network namespace, [`LinkError::Privilege`], [`LinkError::UnknownInterface`],
+/// [`LinkError::Unsupported`] without libpcap, [`LinkError::Os`].
 pub fn send(baseline: Baseline, job: &Job, stop: &AtomicBool) -> Result<u64, LinkError> {
+    if lab_of_namespace(Namespace::current()?.inode()).is_none() {
+        return Err(LinkError::config("a baseline sends in a network namespace of a lab only, and this is none"));
+    }
     let interface = Interface::by_name(&job.interface)?;
     let syns = Syns::new(interface.mac, job.gateway, job.source);
     let left = Left { frames: job.frames, stop };
@@ -121,4 +125,43 @@ impl Left<'_> {
 /// Whether an error only says that a queue is full, so that the frame is offered again.
 fn is_full(error: &std::io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_is_found_by_its_name_and_another_name_is_told_those_there_are() {
+        for each in Baseline::ALL {
+            assert_eq!(each.name().parse::<Baseline>().unwrap(), each);
+        }
+        let said = "carrier pigeon".parse::<Baseline>().unwrap_err().to_string();
+        assert!(Baseline::ALL.iter().all(|each| said.contains(each.name())), "{said}");
+    }
+
+    #[test]
+    fn exactly_as_many_frames_are_handed_out_as_were_asked_for() {
+        let stop = AtomicBool::new(false);
+        let mut left = Left { frames: 600, stop: &stop };
+        assert_eq!([left.next(256), left.next(256), left.next(256), left.next(256)], [256, 256, 88, 0]);
+    }
+
+    #[test]
+    fn none_is_handed_out_after_a_stop() {
+        let stop = AtomicBool::new(false);
+        let mut left = Left { frames: 600, stop: &stop };
+        assert_eq!(left.next(1), 1);
+        stop.store(true, Ordering::Relaxed);
+        assert_eq!(left.next(1), 0);
+    }
+
+    #[test]
+    fn outside_a_lab_nothing_is_sent() {
+        let job = Job { interface: "lo".into(), gateway: Mac([0; 6]), source: Ipv4Addr::LOCALHOST, frames: 1 };
+        for each in Baseline::ALL {
+            let refused = send(each, &job, &AtomicBool::new(false)).unwrap_err();
+            assert!(refused.to_string().contains("of a lab only"), "{refused}");
+        }
+    }
 }

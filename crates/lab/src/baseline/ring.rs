@@ -88,8 +88,9 @@ pub(super) fn send(interface: &Interface, mut syns: Syns, mut left: Left<'_>) ->
             ring.status(slot).store(STATUS_SEND_REQUEST, Ordering::Release);
             filled += 1;
         }
-        if filled == done || (count == 0 && left.stopped()) {
-            break;
+        // After a stop, too, what was requested leaves and is counted.
+        if filled == done {
+            return Ok(done);
         }
         // SAFETY: no memory is handed over but the ring.
         if unsafe { libc::send(descriptor, ptr::null(), 0, libc::MSG_DONTWAIT) } < 0 {
@@ -108,5 +109,4 @@ pub(super) fn send(interface: &Interface, mut syns: Syns, mut left: Left<'_>) ->
             }
         }
     }
-    Ok(done)
 }

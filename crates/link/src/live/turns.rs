@@ -60,3 +60,27 @@ impl Turns {
         .into()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn only_a_time_without_any_frame_tells_what_an_idle_turn_takes() {
+        let start = Instant::now();
+        let look = |ms, frames, idle| Look { at: start + Duration::from_millis(ms), frames, idle };
+        let turns = Turns::default();
+        turns.add(&look(0, 100, 10), &look(5, 1_100, 60));
+        turns.add(&look(5, 1_100, 60), &look(10, 1_100, 90_060));
+        let expected = [
+            ("live_frames", 1_000),
+            ("live_idle_turns", 90_050),
+            ("live_call_ns", 10_000_000),
+            ("live_quiet_turns", 90_000),
+            ("live_quiet_ns", 5_000_000),
+        ];
+        assert_eq!(turns.counters(), expected.map(|(name, count)| (name.to_owned(), count)).into());
+    }
+}
