@@ -88,6 +88,17 @@ def test_a_baseline_sends_right_syns_to_ever_new_hosts(place: ground.Ground, nam
     assert all(host.startswith("10.") for host in hosts)
 
 
+def test_the_sink_counts_probes_only_and_leaves_the_rest_to_the_kernel(place: ground.Ground) -> None:
+    gateway = "198.18.0.2"
+    with far_end.sink(place) as sink:
+        place.lab.run(["ip", "neigh", "flush", "dev", place.interface], check=True)
+        assert place.lab.run(["ping", "-c", "1", "-W", "5", gateway]).returncode == 0, "ARP and echo"
+        with place.lab.enter("client"), pytest.raises(ConnectionRefusedError):
+            socket.create_connection((gateway, 80), timeout=5)
+        place.lab.run(["ping", "-c", "1", "-W", "0.1", "10.0.0.1"])
+        assert sink.arrived() == (0, 0)
+
+
 def test_outside_a_lab_a_baseline_sends_nothing(pair: Pair) -> None:
     before = pair.counters("b")["rx"]
     with netns.enter(pair.a):
@@ -158,7 +169,7 @@ def inside(lab: registry.Registration) -> set[int]:
     return {int(pid) for pids in said for pid in pids.split()} - {lab.pid}
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
 def test_an_interrupted_benchmark_leaves_no_process_and_no_namespace(how: signal.Signals) -> None:
     command = [*IRLSTACK, "bench", "tx", "--only", "scan (live)", "--seconds", "0.3", "--rounds", "100"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

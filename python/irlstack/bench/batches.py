@@ -61,6 +61,7 @@ def run(batches: Sequence[int], rounds: int, seconds: float, say: Say) -> dict[s
         PrivilegeError: not root.
         EngineError: nothing was sent.
     """
+    document.need_linux()
     document.need_root("tx --batches")
     settings = {
         "rounds": rounds,

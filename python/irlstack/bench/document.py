@@ -3,14 +3,25 @@
 import datetime
 import os
 import platform
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import irlstack as irl
-from irlstack.errors import PrivilegeError
+from irlstack.errors import EngineError, PrivilegeError
 
 VERSION = 1
+
+
+def need_linux() -> None:
+    """Refuses where there are no network namespaces at all.
+
+    Raises:
+        EngineError: this is not Linux.
+    """
+    if sys.platform != "linux":
+        raise EngineError("A benchmark makes network namespaces, which only Linux has.")
 
 
 def need_root(what: str) -> None:

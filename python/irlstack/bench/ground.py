@@ -62,5 +62,10 @@ def make(*, hosts: bool) -> Iterator[Ground]:
         deny = Path(folder) / "deny.txt"
         deny.write_text("".join(f"{prefix}\n" for prefix in denied()), encoding="utf-8")
         # That a program is attached to the lab's own interface is no news here.
-        logging.getLogger("irl_link").setLevel(logging.ERROR)
-        yield Ground(lab, Path(folder), deny)
+        log = logging.getLogger("irl_link")
+        level = log.level
+        log.setLevel(logging.ERROR)
+        try:
+            yield Ground(lab, Path(folder), deny)
+        finally:
+            log.setLevel(level)

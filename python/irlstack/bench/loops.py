@@ -117,7 +117,7 @@ class _ZMap(_Contender):
             # Twice: near its limit, once may be luck.
             for _ in range(2):
                 done = self.round()
-                say(f"  -r {rate}: {1 - done.lost:.3%} of {self.prefix} found")
+                say(f"  -r {rate}: {1 - done.lost:.3%} of {self.prefix} found, at {done.rate / 1e6:.3f} M/s")
                 if done.lost > 1 - ENOUGH:
                     return False
             return True
@@ -160,6 +160,7 @@ def run(prefix: str, rounds: int, zmap_rate: int | None, extra: Sequence[str], s
         PrivilegeError: not root.
         EngineError: a scanner failed.
     """
+    document.need_linux()
     for_peers = peer_prefix(prefix)
     document.need_root("scan")
     found, missing = peers.find(["masscan", "zmap"])

@@ -74,6 +74,7 @@ def run(rounds: int, seconds: float, rate: int, say: Say) -> dict[str, Any]:
         PrivilegeError: not root.
         EngineError: one of them failed.
     """
+    document.need_linux()
     count = probes(rate, seconds)
     document.need_root("rx")
     found, missing = peers.find(["tcpdump"])

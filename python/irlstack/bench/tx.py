@@ -77,6 +77,7 @@ def run(rounds: int, seconds: float, only: Sequence[str], say: Say) -> dict[str,
         PrivilegeError: not root.
         EngineError: a contender sent nothing, or failed.
     """
+    document.need_linux()
     makers, versions, missing = contenders(ports(seconds))
     makers = chosen(makers, missing, only)
     document.need_root("tx")

@@ -69,7 +69,7 @@ def _batches(sizes: list[int], rounds: int, seconds: float, plot_file: Path | No
     for each in document["batches"]:
         busy, a_frame, idle = (each[key]["median"] for key in ("busy_share", "busy_ns_a_frame", "idle_turn_ns"))
         table.add_row(str(each["batch"]), *_millions(each["rate"]), f"{busy:.1%}", f"{a_frame:.0f}", f"{idle:.0f}")
-    _show(table)
+    console.words().print(table)
     if plot_file is not None:
         plot.draw(document, plot_file)
     return _put(document, json_output=json_output)
@@ -185,7 +185,7 @@ def _short(ratio: float) -> str:
 
 
 def _show(table: Table) -> None:
-    console.say("Medians of the rounds, least and most; what ours is times the contender, by round:")
+    console.say("Medians of the rounds, and least and most; on the right, how many times the contender's rate ours is.")
     console.words().print(table)
 
 

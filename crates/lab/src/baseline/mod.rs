@@ -9,6 +9,7 @@ mod raw;
 mod ring;
 mod syn;
 
+use std::io;
 use std::net::Ipv4Addr;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -122,8 +123,27 @@ impl Left<'_> {
     }
 }
 
+/// Makes a system call until it takes something: when a queue is full, again, unless somebody said stop.
+///
+/// Returns what it took; `None` after a stop.
+fn until_taken(left: &Left<'_>, what: &str, mut call: impl FnMut() -> isize) -> Result<Option<u64>, LinkError> {
+    loop {
+        let taken = call();
+        if taken >= 0 {
+            return Ok(Some(taken as u64));
+        }
+        let error = io::Error::last_os_error();
+        if !is_full(&error) {
+            return Err(LinkError::os(what, error));
+        }
+        if left.stopped() {
+            return Ok(None);
+        }
+    }
+}
+
 /// Whether an error only says that a queue is full, so that the frame is offered again.
-fn is_full(error: &std::io::Error) -> bool {
+fn is_full(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::ENOBUFS | libc::EAGAIN | libc::EINTR))
 }
 

@@ -1,7 +1,6 @@
 //! A packet socket past the queueing discipline: a frame a call, and 256.
 #![allow(unsafe_code, reason = "sends as its users do: by the plain system calls")]
 
-use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr;
 
@@ -10,9 +9,10 @@ use irl_link::netdev::Interface;
 use irl_link::packet::socket;
 
 use super::syn::{FRAME_LEN, Syns};
-use super::{Left, is_full};
+use super::{Left, until_taken};
 
 const FRAMES_PER_CALL: usize = 256;
+const SENDING: &str = "sending by a packet socket";
 
 /// A packet socket that sends past the queueing discipline and receives nothing.
 pub(super) fn open(interface: &Interface) -> Result<OwnedFd, LinkError> {
@@ -29,20 +29,14 @@ pub(super) fn send_each(interface: &Interface, mut syns: Syns, mut left: Left<'_
     let mut sent = 0;
     while left.next(1) == 1 {
         syns.write(&mut frame);
-        loop {
+        let call = || {
             // SAFETY: the pointer and the length describe live memory, which the kernel only reads.
-            if unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) } >= 0 {
-                sent += 1;
-                break;
-            }
-            let error = io::Error::last_os_error();
-            if !is_full(&error) {
-                return Err(LinkError::os("sending by a packet socket", error));
-            }
-            if left.stopped() {
-                return Ok(sent);
-            }
+            unsafe { libc::send(socket.as_raw_fd(), frame.as_ptr().cast(), frame.len(), 0) }
+        };
+        if until_taken(&left, SENDING, call)?.is_none() {
+            break;
         }
+        sent += 1;
     }
     Ok(sent)
 }
@@ -77,21 +71,16 @@ pub(super) fn send_batches(interface: &Interface, mut syns: Syns, mut left: Left
         let mut done = 0;
         while done < count {
             let rest = &mut headers[done..count];
-            // SAFETY: the headers are live and initialised; each points to a live vector, which points to a live frame of
-            // its length, and nobody else touches them during the call.
-            let taken = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
-            if taken >= 0 {
-                done += taken as usize;
-                sent += taken as u64;
-                continue;
-            }
-            let error = io::Error::last_os_error();
-            if !is_full(&error) {
-                return Err(LinkError::os("sending by a packet socket", error));
-            }
-            if left.stopped() {
+            let call = || {
+                // SAFETY: the headers are live and initialised; each points to a live vector, which points to a live
+                // frame of its length, and nobody else touches them during the call.
+                unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) as isize }
+            };
+            let Some(taken) = until_taken(&left, SENDING, call)? else {
                 return Ok(sent);
-            }
+            };
+            done += taken as usize;
+            sent += taken;
         }
     }
 }

@@ -8,7 +8,7 @@ use irl_link::LinkError;
 use irl_link::netdev::Interface;
 
 use super::syn::{ETHERNET, Syns};
-use super::{Left, is_full};
+use super::{Left, until_taken};
 
 pub(super) fn send(interface: &Interface, mut syns: Syns, mut left: Left<'_>) -> Result<u64, LinkError> {
     // SAFETY: plain system call without pointers; the descriptor, if there is one, is owned by nobody else.
@@ -34,9 +34,9 @@ pub(super) fn send(interface: &Interface, mut syns: Syns, mut left: Left<'_>) ->
     while left.next(1) == 1 {
         to.sin_addr.s_addr = u32::from_ne_bytes(syns.write(&mut frame).octets());
         let packet = &frame[ETHERNET..];
-        loop {
+        let call = || {
             // SAFETY: both pointers and lengths describe live memory, which the kernel only reads.
-            let taken = unsafe {
+            unsafe {
                 libc::sendto(
                     socket.as_raw_fd(),
                     packet.as_ptr().cast(),
@@ -45,19 +45,12 @@ pub(super) fn send(interface: &Interface, mut syns: Syns, mut left: Left<'_>) ->
                     (&raw const to).cast(),
                     size_of::<libc::sockaddr_in>() as libc::socklen_t,
                 )
-            };
-            if taken >= 0 {
-                sent += 1;
-                break;
             }
-            let error = io::Error::last_os_error();
-            if !is_full(&error) {
-                return Err(LinkError::os("sending by a raw IP socket", error));
-            }
-            if left.stopped() {
-                return Ok(sent);
-            }
+        };
+        if until_taken(&left, "sending by a raw IP socket", call)?.is_none() {
+            break;
         }
+        sent += 1;
     }
     Ok(sent)
 }
