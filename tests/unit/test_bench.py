@@ -242,7 +242,8 @@ def drawn(factor: float) -> dict[str, Any]:
     return {
         "machine": {"cpu": "a processor", "cores": 2, "kernel": "6.1"},
         "batches": [
-            {"batch": size, "rate": spread(rate * factor), "busy_share": spread(0.5)} for size, rate in sizes.items()
+            {"batch": size, "rate": spread(rate * factor), "busy_ns_a_frame": spread(1e9 / rate)}
+            for size, rate in sizes.items()
         ],
     }
 

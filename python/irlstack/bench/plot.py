@@ -26,7 +26,7 @@ def check(path: Path) -> None:
 
 
 def draw(out: Mapping[str, Any], path: Path) -> None:
-    """Draws the document's batches: rate and busy share over batch size, medians as lines and rounds as bands."""
+    """Draws the document's batches: rate and busy time a frame over batch size; lines are medians, bands are rounds."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -39,7 +39,7 @@ def draw(out: Mapping[str, Any], path: Path) -> None:
         right = left.twinx()
         for axes, key, factor, label, colour in (
             (left, "rate", 1e-6, "frames a second, millions", "tab:blue"),
-            (right, "busy_share", 100, "call busy, %", "tab:orange"),
+            (right, "busy_ns_a_frame", 1, "busy time of the call a frame, ns", "tab:orange"),
         ):
             low, middle, high = ([each[key][which] * factor for each in batches] for which in ("min", "median", "max"))
             axes.plot(sizes, middle, "o-", color=colour)
