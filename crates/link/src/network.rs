@@ -1,6 +1,6 @@
 //! A network to measure: an opened interface (`Stack`), or the lab's simulated link. The loops know only this.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -112,6 +112,32 @@ pub struct EngineInfo {
     pub kernel_rst: bool,
 }
 
+impl EngineInfo {
+    /// What several networks of one run are, in one: where they differ, one after the other.
+    pub fn of_all(networks: impl IntoIterator<Item = Self>) -> Self {
+        let all: Vec<Self> = networks.into_iter().collect();
+        let [first, _, ..] = all.as_slice() else {
+            return all.into_iter().next().unwrap_or_default();
+        };
+        let each = |of: fn(&Self) -> &str| {
+            let mut texts: Vec<&str> = all.iter().map(of).collect();
+            let mut seen = HashSet::new();
+            texts.retain(|text| seen.insert(*text));
+            texts.join(", ")
+        };
+        Self {
+            engine: each(|info| &info.engine),
+            why: all.iter().map(|info| format!("{}: {}", info.interface, info.why)).collect::<Vec<_>>().join("; "),
+            xdp_mode: each(|info| &info.xdp_mode),
+            driver: each(|info| &info.driver),
+            kernel: first.kernel.clone(),
+            interface: all.iter().map(|info| info.interface.as_str()).collect::<Vec<_>>().join(","),
+            synthetic: all.iter().any(|info| info.synthetic),
+            kernel_rst: all.iter().any(|info| info.kernel_rst),
+        }
+    }
+}
+
 /// The device's own counters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DeviceCounters {
@@ -131,6 +157,20 @@ pub struct DeviceCounters {
     pub tx_dropped: u64,
     /// Frames with send errors.
     pub tx_errors: u64,
+}
+
+impl DeviceCounters {
+    /// Adds another device's counters.
+    pub fn add(&mut self, other: &Self) {
+        self.rx_packets += other.rx_packets;
+        self.rx_bytes += other.rx_bytes;
+        self.rx_dropped += other.rx_dropped;
+        self.rx_errors += other.rx_errors;
+        self.tx_packets += other.tx_packets;
+        self.tx_bytes += other.tx_bytes;
+        self.tx_dropped += other.tx_dropped;
+        self.tx_errors += other.tx_errors;
+    }
 }
 
 /// An opened network. Shared by everything that measures on it at the same time.

@@ -37,6 +37,13 @@ pub struct Policy {
     v4: FamilyRules<WordTable>,
     v6: FamilyRules<RangeTable>,
     settings: PolicySettings,
+    /// Shared with the policies made by [`Policy::leaving_from`].
+    running: Arc<Running>,
+}
+
+/// What changes while a run goes on.
+#[derive(Debug, Default)]
+struct Running {
     denied: RwLock<Arc<Denied>>,
     /// Raised with every change of `denied`, so that a gate looks at the lock only then.
     generation: AtomicU64,
@@ -45,9 +52,9 @@ pub struct Policy {
 /// Where frames of one family may go, and where they may come from.
 #[derive(Debug)]
 struct FamilyRules<T> {
-    /// Destinations that every rule allows.
-    allowed: T,
-    allowed_set: PrefixSet,
+    /// Destinations that every rule allows; both may be as large as a list of targets, so no policy copies them.
+    allowed: Arc<T>,
+    allowed_set: Arc<PrefixSet>,
     /// Our addresses, sorted.
     sources: Vec<u128>,
     /// Our address, if there is just one.
@@ -83,20 +90,25 @@ impl Denied {
 impl Policy {
     /// Compiles what [`PolicySettings::authorise`] found allowed.
     fn new(settings: PolicySettings, v4: PrefixSet, v6: PrefixSet) -> Self {
-        let sources = |family| {
-            let mut sources: Vec<u128> =
-                settings.sources.iter().filter(|a| Family::of(**a) == family).map(|a| address_bits(*a)).collect();
-            sources.sort_unstable();
-            sources.dedup();
-            sources
-        };
+        let sources = |family| of_family(&settings.sources, family);
         Self {
-            v4: FamilyRules::new(WordTable::new(&v4), v4, sources(Family::V4)),
-            v6: FamilyRules::new(RangeTable::new(&v6), v6, sources(Family::V6)),
+            v4: FamilyRules::new(Arc::new(WordTable::new(&v4)), Arc::new(v4), sources(Family::V4)),
+            v6: FamilyRules::new(Arc::new(RangeTable::new(&v6)), Arc::new(v6), sources(Family::V6)),
             settings,
-            denied: RwLock::default(),
-            generation: AtomicU64::new(0),
+            running: Arc::default(),
         }
+    }
+
+    /// The same rules for one of a run's interfaces: frames leave only from those of the sources that are named here. The
+    /// others stay addresses of ours, which are never sent to. What is denied while running holds for both.
+    pub fn leaving_from(&self, sources: &[IpAddr]) -> Self {
+        let mut settings = self.settings.clone();
+        let (here, elsewhere) = settings.sources.into_iter().partition::<Vec<_>, _>(|source| sources.contains(source));
+        let of = |family| of_family(&here, family);
+        let (v4, v6) = (self.v4.with_sources(of(Family::V4)), self.v6.with_sources(of(Family::V6)));
+        settings.own.extend(elsewhere);
+        settings.sources = here;
+        Self { v4, v6, settings, running: Arc::clone(&self.running) }
     }
 
     /// Judges a whole Ethernet frame.
@@ -214,19 +226,19 @@ impl Policy {
             PrefixSet::from_ranges(family, ranges.collect())
         };
         let fresh = Arc::new(Denied { v4: of(Family::V4), v6: of(Family::V6) });
-        *self.denied.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-        self.generation.fetch_add(1, Ordering::Release);
+        *self.running.denied.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.running.generation.fetch_add(1, Ordering::Release);
     }
 
     /// What is denied at present.
     pub(crate) fn denied(&self) -> Arc<Denied> {
-        Arc::clone(&self.denied.read().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(&self.running.denied.read().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Changes whenever [`Policy::denied`] does; 0 as long as nothing was.
     #[inline]
     pub(crate) fn generation(&self) -> u64 {
-        self.generation.load(Ordering::Acquire)
+        self.running.generation.load(Ordering::Acquire)
     }
 
     /// The whole sentence for a refused frame: what the rule is, and what to give where something can be given.
@@ -249,7 +261,7 @@ impl Policy {
 }
 
 impl<T> FamilyRules<T> {
-    fn new(allowed: T, allowed_set: PrefixSet, sources: Vec<u128>) -> Self {
+    fn new(allowed: Arc<T>, allowed_set: Arc<PrefixSet>, sources: Vec<u128>) -> Self {
         let only_source = match sources.as_slice() {
             [one] => Some(*one),
             _ => None,
@@ -257,10 +269,26 @@ impl<T> FamilyRules<T> {
         Self { allowed, allowed_set, sources, only_source }
     }
 
+    fn with_sources(&self, sources: Vec<u128>) -> Self {
+        Self::new(Arc::clone(&self.allowed), Arc::clone(&self.allowed_set), sources)
+    }
+
     #[inline]
     fn is_ours(&self, source: u128) -> bool {
         self.only_source == Some(source) || self.sources.binary_search(&source).is_ok()
     }
+}
+
+/// Those of one family, sorted, each once.
+fn of_family(addresses: &[IpAddr], family: Family) -> Vec<u128> {
+    let mut bits: Vec<u128> = addresses
+        .iter()
+        .filter(|address| Family::of(**address) == family)
+        .map(|address| address_bits(*address))
+        .collect();
+    bits.sort_unstable();
+    bits.dedup();
+    bits
 }
 
 /// The rules without exception, for one destination.

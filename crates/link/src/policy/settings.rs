@@ -171,6 +171,16 @@ pub enum PolicyRefusal {
 }
 
 impl PolicySettings {
+    /// The settings of a run on this interface and another: what either knows of addresses holds for both. The rest is
+    /// taken from here.
+    #[must_use]
+    pub fn beside(mut self, other: Self) -> Self {
+        self.sources.extend(other.sources);
+        self.own.extend(other.own);
+        self.broadcast.extend(other.broadcast);
+        self
+    }
+
     /// Decides whether the targets may be probed, and compiles the policy that judges each frame.
     ///
     /// Sends nothing and asks nothing of the system. A dry run does without.

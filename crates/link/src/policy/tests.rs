@@ -135,6 +135,25 @@ fn only_our_own_sources_are_permitted() {
 }
 
 #[test]
+fn each_of_several_interfaces_lets_out_its_own_sources_and_sends_to_none_of_the_others() {
+    let other = "198.18.2.10".parse().unwrap();
+    let beside = PolicySettings { sources: vec![other], ..private() };
+    let both = policy(&private().beside(beside), &["10.0.0.0/8", "198.18.0.0/15"]);
+    let (one, two) = (both.leaving_from(&private().sources), both.leaving_from(&[other]));
+    assert_eq!(refusal(&both, &syn("10.1.2.3")), None);
+    assert_eq!(refusal(&one, &syn("10.1.2.3")), None);
+    assert_eq!(refusal(&two, &syn("10.1.2.3")), Some(RefusedBecause::ForeignSource));
+    assert_eq!(two.settings().sources, [other]);
+    for each in [&both, &one, &two] {
+        assert!(!each.allows(other) && private().sources.iter().all(|source| !each.allows(*source)));
+    }
+    assert_eq!(refusal(&one, &syn("198.18.2.10")), Some(RefusedBecause::OwnAddress), "and says so");
+    assert!(both.leaving_from(&["203.0.113.9".parse().unwrap()]).settings().sources.is_empty(), "no source is added");
+    both.deny(&items(&["10.1.0.0/16"]));
+    assert_eq!(refusal(&one, &syn("10.1.2.3")), Some(RefusedBecause::DeniedNow), "denied for one is denied for all");
+}
+
+#[test]
 fn only_whole_packets_are_permitted() {
     let policy = policy(&private(), &["10.0.0.0/8", "fd01::/64"]);
     let v4 = |change: &dyn Fn(&mut Vec<u8>)| {

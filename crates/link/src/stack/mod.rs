@@ -2,6 +2,7 @@
 
 mod ladder;
 mod ports;
+mod several;
 mod shared;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,6 +35,9 @@ pub struct StackConfig {
     pub interface: Option<String>,
     /// Our addresses: spare ones on the link, or the host's own. Empty for the one the kernel would take.
     pub sources: Vec<IpAddr>,
+    /// Sources of the same run on other interfaces: nothing leaves from them here, but answers to them that come in here
+    /// are taken, too.
+    pub elsewhere: Vec<IpAddr>,
     /// An address among the targets, which decides route and family where interface or source are not given.
     pub towards: Option<IpAddr>,
     /// Where every frame goes; resolved by ARP or neighbour discovery when it is not given.
@@ -60,6 +64,7 @@ impl Default for StackConfig {
         Self {
             interface: None,
             sources: Vec::new(),
+            elsewhere: Vec::new(),
             towards: None,
             gateway_mac: None,
             source_mac: None,
@@ -149,7 +154,8 @@ impl Stack {
         if !(1..=MAX_BATCH).contains(&config.batch) {
             return Err(LinkError::config(format!("a batch has 1 to {MAX_BATCH} frames, not {}", config.batch)));
         }
-        let shared = Shared::of(namespace.inode(), &interface, &addresses, &config)?;
+        let elsewhere = Addresses::sort(&config.elsewhere, &host_addresses);
+        let shared = Shared::of(namespace.inode(), &interface, &addresses, &elsewhere, &config)?;
         let mut ladder = Ladder::default();
         let transmit = Transmit::choose(&interface, &namespace, &config, !shared.host_sees(), &mut ladder)?;
         ladder.take(shared.why.clone());

@@ -27,6 +27,7 @@ pub(super) struct Shared {
     pub(super) neighbours: Arc<Neighbours>,
     owners: Mutex<BTreeSet<u16>>,
     addresses: Addresses,
+    elsewhere: Addresses,
     pub(super) why: String,
     pub(super) xdp_mode: String,
     /// Frames of duplicate-address detection, which left before there was a gate.
@@ -46,6 +47,7 @@ impl Shared {
         namespace: u64,
         interface: &Interface,
         addresses: &Addresses,
+        elsewhere: &Addresses,
         config: &StackConfig,
     ) -> Result<Arc<Self>, LinkError> {
         let place = {
@@ -57,6 +59,7 @@ impl Shared {
         let mut place = lock(&place);
         if let Some(shared) = place.upgrade() {
             let missing = addresses.all.iter().find(|each| !shared.addresses.all.contains(each));
+            let missing = missing.or_else(|| elsewhere.all.iter().find(|each| !shared.elsewhere.all.contains(each)));
             if let Some(missing) = missing {
                 return Err(LinkError::config(format!(
                     "another stack of this process is open on {} without the address {}: open one stack with all \
@@ -66,12 +69,17 @@ impl Shared {
             }
             return Ok(shared);
         }
-        let shared = Arc::new(Self::open(interface, addresses, config)?);
+        let shared = Arc::new(Self::open(interface, addresses, elsewhere, config)?);
         *place = Arc::downgrade(&shared);
         Ok(shared)
     }
 
-    fn open(interface: &Interface, addresses: &Addresses, config: &StackConfig) -> Result<Self, LinkError> {
+    fn open(
+        interface: &Interface,
+        addresses: &Addresses,
+        elsewhere: &Addresses,
+        config: &StackConfig,
+    ) -> Result<Self, LinkError> {
         let spare = addresses.of_kind(AddressKind::Spare);
         let spare_v6: Vec<_> = spare
             .iter()
@@ -86,7 +94,8 @@ impl Shared {
         let sources = addresses.list();
         let neighbours = Neighbours::new(interface, config.vlan, &sources, spare.iter().copied())?;
 
-        let filter = FilterConfig { addresses: addresses.all.clone() };
+        // Addresses of other interfaces are diverted as ours, and never answered for: they are not among the neighbours'.
+        let filter = FilterConfig { addresses: addresses.all.iter().chain(&elsewhere.all).copied().collect() };
         let (diversion, why, xdp_mode) = divert(interface, &filter, config)?;
         if config.dad != Dad::Off {
             log::debug!("{}: {} spare addresses, none in use", interface.name, spare.len());
@@ -96,6 +105,7 @@ impl Shared {
             neighbours: Arc::new(neighbours),
             owners: Mutex::default(),
             addresses: addresses.clone(),
+            elsewhere: elsewhere.clone(),
             why,
             xdp_mode,
             conflict_probes,
