@@ -13,6 +13,9 @@ pub enum MeasureError {
     /// The network failed.
     #[error(transparent)]
     Link(#[from] LinkError),
+    /// One of several interfaces went.
+    #[error("{0}; what was left of the run went by the others")]
+    OneGone(LinkError),
     /// The plan cannot be carried out.
     #[error(transparent)]
     Plan(#[from] TargetsError),

@@ -42,6 +42,7 @@ struct Tally {
     repeats: u64,
     unselected: u64,
     resets_skipped: u64,
+    crossed: u64,
 }
 
 impl Tally {
@@ -56,6 +57,7 @@ impl Tally {
             (&counters.repeats, self.repeats),
             (&counters.unselected, self.unselected),
             (&counters.resets_skipped, self.resets_skipped),
+            (&counters.crossed, self.crossed),
         ] {
             WorkerCounters::add(counter, by);
         }
@@ -68,8 +70,11 @@ pub(crate) struct Judge {
     pub(crate) ports: PortRange,
     pub(crate) probes: u16,
     pub(crate) plan: CompiledPlan,
+    /// All addresses of the scan, those of this worker's network first, and what builds frames for each.
     pub(crate) ours: Vec<u128>,
     pub(crate) builders: Vec<FrameBuilder>,
+    /// How many of them are this network's.
+    pub(crate) here: usize,
     pub(crate) selection: RowSelection,
     pub(crate) reset: bool,
     pub(crate) gateway: Option<Mac>,
@@ -139,6 +144,7 @@ impl Judge {
         if row.class == Class::SynAck && self.reset && !self.owe(row) {
             tally.resets_skipped += 1;
         }
+        tally.crossed += u64::from(row.builder >= self.here);
         tally.answered += u64::from(!before.answered);
         if success {
             tally.successes += 1;
@@ -163,6 +169,10 @@ impl Judge {
 
     /// Notes down that a RST is due; `false` when it cannot be sent.
     fn owe(&mut self, row: &Row) -> bool {
+        if row.builder >= self.here {
+            // Its source is another network's, and must not leave by this one.
+            return false;
+        }
         let target = Target { address: row.saddr, port: row.sport };
         let hop = self.gateway.or_else(|| match self.hops.lookup(target.address) {
             Hop::Known(mac) => Some(mac),

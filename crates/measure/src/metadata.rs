@@ -1,9 +1,11 @@
 //! The document that describes a run: ZMap's keys where the meaning is ZMap's, and what reviewers ask for.
 
+use irl_link::DeviceCounters;
 use serde_json::{Value, json};
 
 use crate::map::MapMode;
-use crate::scan::{RowSelection, Scan};
+use crate::scan::{Attachment, RowSelection, Scan};
+use crate::stats::Stats;
 
 /// What the scan itself does not know.
 #[derive(Clone, Debug, Default)]
@@ -36,18 +38,7 @@ pub fn document(scan: &Scan, about: &About) -> Value {
     let settings = config.policy.settings();
     let sent_over_s = (times.last_frame - times.first_frame) as f64 / 1e9;
     let counts = config.compiled.targets().counts();
-    let filter: serde_json::Map<_, _> =
-        scan.filter_counters().into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect();
-    let device = scan.device().map(|(before, after)| {
-        json!({
-            "rx_packets": after.rx_packets.saturating_sub(before.rx_packets),
-            "rx_dropped": after.rx_dropped.saturating_sub(before.rx_dropped),
-            "rx_errors": after.rx_errors.saturating_sub(before.rx_errors),
-            "tx_packets": after.tx_packets.saturating_sub(before.tx_packets),
-            "tx_dropped": after.tx_dropped.saturating_sub(before.tx_dropped),
-            "tx_errors": after.tx_errors.saturating_sub(before.tx_errors),
-        })
-    });
+    let interfaces: Vec<Value> = scan.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
     let map = match scan.map().mode() {
         MapMode::Exact => "exact".to_owned(),
         MapMode::Window { places } => format!(
@@ -67,6 +58,7 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "kernel": engine.kernel,
         "iface": engine.interface,
         "kernel_rst": engine.kernel_rst,
+        "interfaces": interfaces,
     });
     let what = json!({
         "probe_module": plan.probe.name,
@@ -90,8 +82,8 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "probe_ttl": plan.ttl,
         "target_ports": plan.ports.to_string(),
         "source_ips": config.sources,
-        "source_mac": config.sources.first().and_then(|ours| scan.network().endpoint(*ours).ok()).map(|at| at.mac.to_string()),
-        "gateway_mac": scan.network().next_hop().constant().map(|mac| mac.to_string()),
+        "source_mac": interfaces.first().map(|first| &first["source_mac"]),
+        "gateway_mac": interfaces.first().map(|first| &first["gateway_mac"]),
         "source_port_first": plan.source_ports.first,
         "source_port_last": plan.source_ports.last,
         "reprobe": config.reprobe,
@@ -146,9 +138,9 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "pcap_drop": stats.overruns,
         "stats": stats,
         "imbalances": stats.imbalances(None),
-        "filter": filter,
-        "device": device,
-        "network": scan.network().extra_counters(),
+        "filter": counts_by_name(scan.filter_counters()),
+        "device": scan.device().map(since),
+        "network": scan.extra_counters(),
         "per_second": scan.seconds(),
     });
     let end = json!({
@@ -164,6 +156,47 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         _ => None,
     });
     Value::Object(parts.flatten().collect())
+}
+
+/// One interface's share of a run.
+fn interface(attachment: &Attachment, stats: &Stats) -> Value {
+    let (info, network) = (attachment.info(), attachment.network());
+    json!({
+        "iface": info.interface,
+        "engine": info.engine,
+        "engine_why": info.why,
+        "xdp_mode": info.xdp_mode,
+        "driver": info.driver,
+        "kernel_rst": info.kernel_rst,
+        "source_ips": attachment.sources(),
+        "source_mac": attachment.sources().first().and_then(|ours| network.endpoint(*ours).ok()).map(|at| at.mac.to_string()),
+        "gateway_mac": network.next_hop().constant().map(|mac| mac.to_string()),
+        "sent": stats.probes_sent,
+        "packets_sent": stats.frames_sent(),
+        "received": stats.received,
+        "found": stats.found,
+        "crossed": stats.crossed,
+        "pcap_drop": stats.overruns,
+        "filter": counts_by_name(attachment.filter_counters()),
+        "device": attachment.device().map(since),
+        "network": network.extra_counters(),
+    })
+}
+
+/// By how much a device's counters have moved.
+fn since((before, after): (DeviceCounters, DeviceCounters)) -> Value {
+    json!({
+        "rx_packets": after.rx_packets.saturating_sub(before.rx_packets),
+        "rx_dropped": after.rx_dropped.saturating_sub(before.rx_dropped),
+        "rx_errors": after.rx_errors.saturating_sub(before.rx_errors),
+        "tx_packets": after.tx_packets.saturating_sub(before.tx_packets),
+        "tx_dropped": after.tx_dropped.saturating_sub(before.tx_dropped),
+        "tx_errors": after.tx_errors.saturating_sub(before.tx_errors),
+    })
+}
+
+fn counts_by_name(counts: Vec<(&'static str, u64)>) -> Value {
+    Value::Object(counts.into_iter().map(|(name, count)| (name.to_owned(), json!(count))).collect())
 }
 
 /// A count that may exceed what JSON readers take for an integer, then as text.

@@ -44,7 +44,8 @@ pub(crate) struct Passes {
     /// The number of the last one.
     last: u16,
     wait_ns: u64,
-    workers: usize,
+    /// Workers that go on to the next pass: all but those whose interface went.
+    workers: AtomicUsize,
     current: AtomicU16,
     /// Workers that are not through the current one.
     walking: AtomicUsize,
@@ -72,7 +73,7 @@ impl Passes {
         Self {
             last: reprobe,
             wait_ns: cooldown.min(WAIT).as_nanos() as u64,
-            workers,
+            workers: AtomicUsize::new(workers),
             current: AtomicU16::new(0),
             walking: AtomicUsize::new(workers),
             walked_ns: AtomicU64::new(now_ns),
@@ -107,6 +108,17 @@ impl Passes {
         self.walking.fetch_sub(1, Ordering::AcqRel);
     }
 
+    /// One worker comes to no other pass, because its interface went while it was in `pass`, through which it was or not.
+    pub(crate) fn lose(&self, pass: u16, walked: bool, now_ns: u64) {
+        // Not while another begins a pass.
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        self.workers.fetch_sub(1, Ordering::AcqRel);
+        if !walked || self.current() > pass {
+            self.leave(now_ns);
+        }
+        drop(begun);
+    }
+
     /// Whether a worker that has left `pass` may go on to the next one. The first worker to come when the wait is over
     /// begins it; `stats` are the counts until then.
     pub(crate) fn may_go_on(&self, pass: u16, now_ns: u64, stats: impl FnOnce() -> Stats) -> bool {
@@ -121,12 +133,13 @@ impl Passes {
         if now_ns.saturating_sub(walked_ns) < self.wait_ns {
             return false;
         }
+        let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
         // Nobody can have left the next pass before this worker has, so that 0 still means this one.
-        if self.walking.compare_exchange(0, self.workers, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        let workers = self.workers.load(Ordering::Acquire);
+        if self.walking.compare_exchange(0, workers, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return false;
         }
-        let begin = Begin { before: stats(), at_ns: now_ns, walked_ns };
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner).push(begin);
+        begun.push(Begin { before: stats(), at_ns: now_ns, walked_ns });
         self.watermark.store(0, Ordering::Release);
         self.current.store(pass + 1, Ordering::Release);
         true
@@ -243,6 +256,35 @@ mod tests {
         assert_eq!(report[1].end_s, None, "one still walks");
         passes.leave(7000 * MS);
         assert_eq!(passes.report(&stats(100, 40, 70), 0)[1].end_s, Some(7.0));
+    }
+
+    #[test]
+    fn a_worker_whose_interface_goes_is_waited_for_by_nobody() {
+        let go_on = |passes: &Passes| passes.may_go_on(0, 0, Stats::default);
+        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        passes.leave(0);
+        assert!(!go_on(&passes));
+        passes.lose(0, false, 0);
+        assert!(go_on(&passes), "in its first pass");
+        passes.leave(0);
+        assert!(passes.may_go_on(1, 0, Stats::default), "and in no later one");
+
+        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        passes.leave(0);
+        passes.leave(0);
+        passes.lose(0, true, 0);
+        assert!(go_on(&passes), "through its pass, and gone before the next");
+        passes.leave(0);
+        assert!(passes.may_go_on(1, 0, Stats::default));
+
+        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        passes.leave(0);
+        passes.leave(0);
+        assert!(go_on(&passes));
+        passes.lose(0, true, 0);
+        assert!(!passes.may_go_on(1, 0, Stats::default), "the other walks");
+        passes.leave(0);
+        assert!(passes.may_go_on(1, 0, Stats::default), "gone before it entered the next");
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! A scan: its configuration, its start, and the handle that its reader holds.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -9,11 +10,13 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
-use irl_link::filter::{FilterCounters, Frames};
+use irl_link::filter::Frames;
 use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest, clock, cores};
 use irl_targets::{CompiledPlan, Family, Plan, registry};
-use irl_wire::{Endpoint, FrameBuilder, Key, PortRange, Probe, Protocol};
+use irl_wire::{FrameBuilder, Key, PortRange, Probe, Protocol};
 
+use crate::attachment;
+pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
 use crate::error::MeasureError;
 use crate::map::{AnsweredMap, Dedup};
@@ -58,7 +61,7 @@ pub struct ScanConfig {
     pub sources: Vec<IpAddr>,
     /// How fast.
     pub rate: ScanRate,
-    /// Worker threads, each an owner.
+    /// Worker threads, each an owner; they take the networks in turn.
     pub workers: u16,
     /// The CPUs that they are bound to, in turn; empty to let the system choose.
     pub cores: Vec<usize>,
@@ -124,13 +127,9 @@ pub struct Scan {
     shared: Arc<Shared>,
     batches: Channel<RecordBatch>,
     threads: Mutex<Vec<JoinHandle<()>>>,
-    network: Arc<dyn Network>,
+    attachments: Vec<Attachment>,
     config: ScanConfig,
     schema: SchemaRef,
-    device_before: Option<DeviceCounters>,
-    filter_before: FilterCounters,
-    owners: Vec<u16>,
-    released: AtomicBool,
 }
 
 impl Scan {
@@ -139,6 +138,15 @@ impl Scan {
     /// # Errors
     /// [`MeasureError`] when the probe, the memory bound or the network refuse; nothing was sent then.
     pub fn start(config: ScanConfig, network: Arc<dyn Network>) -> Result<Self, MeasureError> {
+        Self::start_on(config, vec![network])
+    }
+
+    /// The same on several networks at once: workers take them in turn, and a probe leaves by the one that has its source
+    /// address.
+    ///
+    /// # Errors
+    /// As [`Scan::start`], and [`MeasureError::Config`] when a network has no worker or no address of the scan's.
+    pub fn start_on(mut config: ScanConfig, networks: Vec<Arc<dyn Network>>) -> Result<Self, MeasureError> {
         let family = config.plan.family;
         let probe = Probe::resolve(&config.plan.probe.name, &config.plan.probe.args)?;
         let key = Key::new(config.plan.secret.bytes());
@@ -146,29 +154,35 @@ impl Scan {
         if config.sources.is_empty() || config.sources.iter().any(|source| Family::of(*source) != family) {
             return Err(MeasureError::Config(format!("a scan of {family} targets needs {family} source addresses")));
         }
-        let mut builders = Vec::new();
-        for source in &config.sources {
-            let at = network.endpoint(*source)?;
-            let from = Endpoint { mac: at.mac, address: *source, ports, ttl: config.plan.ttl, vlan: at.vlan };
-            builders.push(FrameBuilder::new(&probe, &from, &key)?);
+        config.workers = config.workers.max(1);
+        let turns = networks.len();
+        if turns == 0 || usize::from(config.workers) < turns {
+            return Err(MeasureError::Config(format!(
+                "{turns} interfaces cannot share the sender threads: each needs one (--sender-threads {})",
+                turns.max(1)
+            )));
         }
-        let count = config.workers.max(1);
+        let attachments = Attachment::to(networks, &config, &probe, &key, ports)?;
+        let count = config.workers;
         let map = passes::map(&config)?;
+        let builders = || attachments.iter().flat_map(Attachment::builders);
         let request = WorkerRequest {
-            count,
             probes: passes::numbers(&config),
             frames: match probe.protocol() {
                 Protocol::Udp if config.columns.contains(&Column::Data) => Frames::Payload,
                 _ => Frames::Never,
             },
-            frame_len: builders.iter().map(FrameBuilder::frame_len).max().unwrap_or(128),
+            frame_len: builders().map(FrameBuilder::frame_len).max().unwrap_or(128),
             ..WorkerRequest::new(Arc::clone(&config.policy), key, ports, probe.protocol())
         };
         cores::check(&config.cores)?;
-        let device_before = network.device_counters();
-        let filter_before = network.filter_counters();
-        let workers = network.workers(&request)?;
-        let owners: Vec<u16> = workers.iter().map(|worker| worker.owner).collect();
+        let mut workers = Vec::new();
+        for (turn, attachment) in attachments.iter().enumerate() {
+            let each = (usize::from(count) - turn).div_ceil(turns) as u16;
+            let opened = attachment.workers(each, &request)?;
+            workers.extend(opened.into_iter().enumerate().map(|(round, worker)| (round * turns + turn, worker)));
+        }
+        workers.sort_by_key(|(number, _)| *number);
         let schema = schema::scan(family, &config.columns);
         let (sender, batches) = bounded(config.queue.max(1));
         let rate = match config.rate {
@@ -178,8 +192,8 @@ impl Scan {
         let passes = Passes::new(workers.len(), config.reprobe, config.cooldown, clock::now_ns());
         let shared = Arc::new(Shared::new(workers.len(), map, passes, config.max_results, rate));
         let mut threads = Vec::new();
-        for (number, worker) in workers.into_iter().enumerate() {
-            let task = Loop::new(number, worker, &config, &shared, &network, builders.clone(), sender.clone());
+        for (number, worker) in workers {
+            let task = Loop::new(number, worker, &config, &shared, &attachments, sender.clone());
             let core = config.cores.get(number % config.cores.len().max(1)).copied();
             let thread = std::thread::Builder::new()
                 .name(format!("irl-worker-{number}"))
@@ -200,23 +214,11 @@ impl Scan {
                         // Those that were started are stopped before anybody else gets their owners.
                         let _ = thread.join();
                     }
-                    network.release(&owners);
                     return Err(error.into());
                 }
             }
         }
-        Ok(Self {
-            shared,
-            batches,
-            threads: Mutex::new(threads),
-            network,
-            config,
-            schema,
-            device_before,
-            filter_before,
-            owners,
-            released: AtomicBool::new(false),
-        })
+        Ok(Self { shared, batches, threads: Mutex::new(threads), attachments, config, schema })
     }
 
     /// The schema of every batch.
@@ -234,14 +236,20 @@ impl Scan {
         &self.config
     }
 
-    /// What it runs on.
+    /// What it runs on: of several networks, what each is.
     pub fn engine(&self) -> EngineInfo {
-        self.network.info()
+        EngineInfo::of_all(self.attachments.iter().map(Attachment::info))
     }
 
-    /// The network.
-    pub fn network(&self) -> &Arc<dyn Network> {
-        &self.network
+    /// The networks, each with the counters of its workers.
+    pub fn attachments(&self) -> impl Iterator<Item = (&Attachment, Stats)> {
+        let turns = self.attachments.len();
+        self.attachments.iter().enumerate().map(move |(turn, attachment)| {
+            let mut stats = Stats::gather(self.shared.counters.iter().skip(turn).step_by(turns));
+            let overruns = self.shared.overruns.iter().skip(turn).step_by(turns);
+            stats.overruns = overruns.map(|each| each.load(Ordering::Relaxed)).sum();
+            (attachment, stats)
+        })
     }
 
     /// The next batch of rows, waiting at most `timeout`. [`Next::End`] once everything was handed over.
@@ -345,19 +353,19 @@ impl Scan {
         self.shared.running.load(Ordering::Acquire) == 0
     }
 
-    /// Device counters before the first frame and now.
+    /// Device counters before the first frame and now, over all networks.
     pub fn device(&self) -> Option<(DeviceCounters, DeviceCounters)> {
-        Some((self.device_before?, self.network.device_counters()?))
+        attachment::device(&self.attachments)
     }
 
-    /// What the filter counted since the run began, by name: what it handed over, and what it dropped for which reason.
+    /// What the filters counted since the run began, by name: what was handed over, and what was dropped for which reason.
     pub fn filter_counters(&self) -> Vec<(&'static str, u64)> {
-        let now = self.network.filter_counters();
-        self.filter_before
-            .iter()
-            .zip(now.iter())
-            .map(|((name, before), (_, now))| (name, now.saturating_sub(before)))
-            .collect()
+        attachment::filter_counters(&self.attachments)
+    }
+
+    /// Further counters of the networks, by name.
+    pub fn extra_counters(&self) -> BTreeMap<String, u64> {
+        attachment::extra_counters(&self.attachments)
     }
 
     /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
@@ -390,9 +398,7 @@ impl Scan {
             // A worker that panicked has left that as the run's error.
             let _ = thread.join();
         }
-        if !self.released.swap(true, Ordering::AcqRel) {
-            self.network.release(&self.owners);
-        }
+        self.attachments.iter().for_each(Attachment::release);
     }
 }
 

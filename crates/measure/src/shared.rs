@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use irl_link::clock;
+use irl_targets::Target;
 
 use crate::bounds::{EndedBy, Results};
 use crate::error::MeasureError;
@@ -12,6 +13,9 @@ use crate::map::AnsweredMap;
 use crate::passes::Passes;
 use crate::stats::{Stats, WorkerCounters};
 use crate::status::Second;
+
+/// How often is written down where a run is.
+const SECOND_NS: u64 = 1_000_000_000;
 
 /// What the workers of a run share.
 #[derive(Debug)]
@@ -21,6 +25,9 @@ pub(crate) struct Shared {
     /// Positions of the first pass handed to workers.
     pub(crate) watermark: AtomicU64,
     pub(crate) passes: Passes,
+    /// Targets that a worker had taken and not probed when its interface went, and how many there are.
+    returned: Mutex<Vec<(u64, Target)>>,
+    returned_count: AtomicUsize,
     /// Nothing more leaves, nothing more is read.
     pub(crate) stop: AtomicBool,
     /// No more probes; answers are read for the cooldown.
@@ -34,6 +41,8 @@ pub(crate) struct Shared {
     pub(crate) counters: Vec<WorkerCounters>,
     pub(crate) overruns: Vec<AtomicU64>,
     pub(crate) seconds: Mutex<Vec<Second>>,
+    /// When the next of them is over.
+    second_ends_ns: AtomicU64,
     pub(crate) error: Mutex<Option<MeasureError>>,
     /// The first probe of all, as it was built.
     pub(crate) first_frame: Mutex<Option<Vec<u8>>>,
@@ -47,12 +56,15 @@ pub(crate) struct Shared {
 impl Shared {
     /// The state of a run that begins now, with so many workers.
     pub(crate) fn new(workers: usize, map: AnsweredMap, passes: Passes, max_results: Option<u64>, rate: f64) -> Self {
+        let started_ns = clock::now_ns();
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             map,
             results: Results::new(max_results),
             watermark: AtomicU64::new(0),
             passes,
+            returned: Mutex::default(),
+            returned_count: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
             halt: AtomicBool::new(false),
             ended_by: AtomicU8::new(0),
@@ -62,9 +74,10 @@ impl Shared {
             counters: (0..workers).map(|_| WorkerCounters::default()).collect(),
             overruns: (0..workers).map(|_| AtomicU64::new(0)).collect(),
             seconds: Mutex::default(),
+            second_ends_ns: AtomicU64::new(started_ns + SECOND_NS),
             error: Mutex::new(None),
             first_frame: Mutex::new(None),
-            started_ns: clock::now_ns(),
+            started_ns,
             started_utc_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
             first_frame_ns: AtomicU64::new(0),
             last_frame_ns: AtomicU64::new(0),
@@ -84,9 +97,34 @@ impl Shared {
         self.stop.store(true, Ordering::Release);
     }
 
+    /// Keeps an error that ends a worker, and not the run, and what it leaves for the others to probe.
+    pub(crate) fn lose(&self, error: MeasureError, left: Vec<(u64, Target)>) {
+        let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+        returned.extend(left);
+        self.returned_count.store(returned.len(), Ordering::Release);
+        drop(returned);
+        self.error.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
+    }
+
+    /// Whether a worker left something for the others.
+    pub(crate) fn has_returned(&self) -> bool {
+        self.returned_count.load(Ordering::Acquire) > 0
+    }
+
+    /// Moves at most so many of the targets that were given back.
+    pub(crate) fn take_returned(&self, most: usize, into: &mut Vec<(u64, Target)>) {
+        if self.has_returned() {
+            let mut returned = self.returned.lock().unwrap_or_else(PoisonError::into_inner);
+            let rest = returned.len().saturating_sub(most);
+            into.extend(returned.drain(rest..));
+            self.returned_count.store(returned.len(), Ordering::Release);
+        }
+    }
+
     /// All counters so far.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::gather(&self.counters);
+        stats.unprobed += self.returned_count.load(Ordering::Acquire) as u64;
         stats.overruns = self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
         let end = match self.ended_ns.load(Ordering::Acquire) {
             0 => clock::now_ns(),
@@ -105,8 +143,18 @@ impl Shared {
         if pass == 0 { &self.watermark } else { self.passes.watermark() }
     }
 
+    /// Writes down where the run is when a second is over. Whichever worker comes first does it, since any of them may end
+    /// before the others.
+    pub(crate) fn note_if_due(&self, now: u64) {
+        let due = self.second_ends_ns.load(Ordering::Relaxed);
+        let next = due + SECOND_NS;
+        if now >= due && self.second_ends_ns.compare_exchange(due, next, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
+            self.note();
+        }
+    }
+
     /// Writes down where the run is.
-    pub(crate) fn note(&self) {
+    fn note(&self) {
         let stats = self.stats();
         let pass_watermark = self.positions(stats.pass).load(Ordering::Acquire);
         let second = Second::new(&stats, self.watermark.load(Ordering::Acquire), pass_watermark);
@@ -142,6 +190,10 @@ impl Drop for Place {
             self.shared.fail(MeasureError::Worker("it panicked while it ended".to_owned()));
         }
         if self.shared.running.fetch_sub(1, Ordering::AcqRel) == 1 {
+            if self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
+                // Of interfaces that went, the last one's is the run's end.
+                self.shared.end(EndedBy::Error);
+            }
             self.shared.ended_ns.store(clock::now_ns(), Ordering::Release);
             self.shared.note();
         }
@@ -151,6 +203,25 @@ impl Drop for Place {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_worker_leaves_is_taken_by_the_others_once_and_counted_until_then() {
+        let map = AnsweredMap::new(1, 4096, 2, crate::map::Dedup::Best).unwrap();
+        let passes = Passes::new(2, 0, std::time::Duration::ZERO, 0);
+        let shared = Shared::new(2, map, passes, None, 1.0);
+        let left: Vec<_> = (0..5).map(|number| (number, Target::default())).collect();
+        shared.lose(MeasureError::Config("it went".to_owned()), left.clone());
+        assert!(!shared.stop.load(Ordering::Acquire), "the others go on");
+        assert_eq!((shared.has_returned(), shared.stats().unprobed), (true, 5));
+        let mut taken = Vec::new();
+        shared.take_returned(2, &mut taken);
+        assert_eq!((taken.len(), shared.stats().unprobed), (2, 3));
+        shared.take_returned(4, &mut taken);
+        taken.sort_by_key(|(number, _)| *number);
+        assert_eq!(taken, left);
+        assert_eq!((shared.has_returned(), shared.stats().unprobed), (false, 0));
+        assert!(shared.error.lock().unwrap().is_some());
+    }
 
     #[test]
     fn a_worker_that_panics_wherever_it_is_leaves_its_place_and_a_reason() {

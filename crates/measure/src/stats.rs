@@ -59,7 +59,7 @@ counters! {
     resets_refused_by_device,
     /// Of them, taken by the device.
     resets_sent,
-    /// RSTs owed that could not be built: too many waited, or the way was not known any more.
+    /// RSTs owed that could not be built: too many waited, the way was not known any more, or the answer had crossed.
     resets_skipped,
     /// ARP and ND frames of ours, built.
     neighbour_built,
@@ -77,6 +77,8 @@ counters! {
     sendto_failures,
     /// On-link targets that nobody resolved, and that were not probed for it; each in every pass anew.
     unresolved,
+    /// Targets taken whose last probe was not built: the run ended before.
+    unprobed,
     /// Records received.
     received,
     /// Records that became rows.
@@ -95,6 +97,8 @@ counters! {
     fragments,
     /// First successes: distinct targets found.
     found,
+    /// Answers that came in by another interface than the one their probe left by.
+    crossed,
     /// All successes, repeats included.
     successes,
     /// Distinct targets that answered in any way.

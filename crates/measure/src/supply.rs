@@ -60,12 +60,19 @@ impl Supply {
         self.next == self.batch.len()
             && self.parked.is_empty()
             && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len()
+            && !shared.has_returned()
     }
 
     /// Goes on to the next pass, when this one gives nothing any more.
     pub(crate) fn next_pass(&mut self) {
         self.pass += 1;
         self.stride = 1;
+    }
+
+    /// Takes out the targets of which not every probe was built.
+    pub(crate) fn left(&mut self) -> Vec<(u64, Target)> {
+        let parked = self.parked.drain(..).map(|waiting| (waiting.number, waiting.target));
+        self.batch.drain(..).skip(self.next).chain(parked).collect()
     }
 
     /// Builds the next frame; `None` when there is none at present.
@@ -133,18 +140,25 @@ impl Supply {
         None
     }
 
-    /// Takes the next block of positions; blocks are small at low rates so that workers end together.
+    /// Takes the next block of positions; blocks are small at low rates so that workers end together. After the pass's
+    /// last one it takes what a worker gave back whose interface went.
     fn refill(&mut self, shared: &Shared, want: usize) -> bool {
-        if self.pass > 0 {
-            return self.refill_silent(shared, want);
+        let more = if self.pass == 0 { self.refill_all(shared, want) } else { self.refill_silent(shared, want) };
+        if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len() {
+            shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
         }
+        !self.batch.is_empty()
+    }
+
+    /// In the first pass.
+    fn refill_all(&mut self, shared: &Shared, want: usize) -> bool {
         self.next = 0;
         let count = self.take(shared, want.clamp(1, BLOCK));
         self.taken += count as u64;
         count > 0
     }
 
-    /// The same in a later pass, where only the silent are taken; `false` also when enough was looked at in this turn.
+    /// In a later pass, where only the silent are taken; `false` also when enough was looked at in this turn.
     fn refill_silent(&mut self, shared: &Shared, want: usize) -> bool {
         self.next = 0;
         self.batch.clear();

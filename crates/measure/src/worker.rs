@@ -13,9 +13,10 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use crossbeam_channel::{Sender as Channel, TrySendError};
 use irl_link::record::flags;
-use irl_link::{Gate, Network, Receiver, Worker, clock};
-use irl_wire::{FrameBuilder, PortRange};
+use irl_link::{Gate, LinkError, Network, Receiver, Worker, clock};
+use irl_wire::PortRange;
 
+use crate::attachment::Attachment;
 use crate::bounds::{Bounds, EndedBy};
 use crate::error::MeasureError;
 use crate::judge::Judge;
@@ -36,7 +37,6 @@ const BURST: u64 = 256;
 const RECORDS: usize = 1024;
 /// Neighbour work is done so often.
 const TICK_NS: u64 = 10_000_000;
-const SECOND_NS: u64 = 1_000_000_000;
 /// Rows are handed over at least so often.
 const FLUSH_NS: u64 = 100_000_000;
 /// Batches that wait for a slow reader before answers stay in the ring; the senders pause from the first one on.
@@ -51,6 +51,10 @@ pub(crate) struct Loop {
     /// Until it ends.
     place: Option<Place>,
     number: usize,
+    /// The first of its network: does the neighbours' work there.
+    first: bool,
+    /// Whether the run goes on by other networks when this one's interface goes.
+    survivable: bool,
     workers: u64,
     gate: Gate,
     receiver: Box<dyn Receiver>,
@@ -71,8 +75,6 @@ pub(crate) struct Loop {
     took_ns: u64,
     ticked_ns: u64,
     flushed_ns: u64,
-    /// When the next second is over.
-    note_ns: u64,
     /// When this worker's last probe left; 0 while it sends.
     done_ns: u64,
     paused: bool,
@@ -89,15 +91,24 @@ impl Loop {
         worker: Worker,
         config: &ScanConfig,
         shared: &Arc<Shared>,
-        network: &Arc<dyn Network>,
-        builders: Vec<FrameBuilder>,
+        attachments: &[Attachment],
         out: Channel<RecordBatch>,
     ) -> Self {
         let now = clock::now_ns();
+        let turn = number % attachments.len();
+        let attachment = &attachments[turn];
+        let network = attachment.network();
+        let builders = attachment.builders().to_vec();
+        // This network's own addresses first; answers to the others' may come in here, too.
+        let others = attachments.iter().enumerate().filter(|(other, _)| *other != turn).map(|(_, each)| each);
+        let all: Vec<&Attachment> = std::iter::once(attachment).chain(others).collect();
+        let ours = all.iter().flat_map(|each| each.sources()).map(|source| irl_targets::address_bits(*source));
         let hops = network.next_hop();
         Self {
             place: Some(Place::new(shared)),
             number,
+            first: number < attachments.len(),
+            survivable: attachments.len() > 1,
             workers: u64::from(config.workers.max(1)),
             gate: worker.gate,
             receiver: worker.receiver,
@@ -127,8 +138,9 @@ impl Loop {
                 ports: PortRange { first: config.plan.source_ports.first, last: config.plan.source_ports.last },
                 probes: passes::numbers(config),
                 plan: config.compiled.clone(),
-                ours: config.sources.iter().map(|source| irl_targets::address_bits(*source)).collect(),
-                builders,
+                ours: ours.collect(),
+                here: builders.len(),
+                builders: all.iter().flat_map(|each| each.builders()).cloned().collect(),
                 selection: config.rows,
                 reset: config.reset,
                 gateway: hops.constant(),
@@ -148,7 +160,6 @@ impl Loop {
             took_ns: now,
             ticked_ns: 0,
             flushed_ns: now,
-            note_ns: shared.started_ns + SECOND_NS,
             done_ns: 0,
             paused: false,
             walked: false,
@@ -166,8 +177,17 @@ impl Loop {
         self.gate.abandon();
         WorkerCounters::add(&self.counters().resets_skipped, self.judge.resets.len() as u64);
         self.publish();
-        if let Err(error) = result {
-            self.shared.fail(error);
+        let left = self.supply.left();
+        match result {
+            Err(MeasureError::Link(error @ LinkError::InterfaceGone { .. })) if self.survivable => {
+                self.shared.lose(MeasureError::OneGone(error), left);
+                // After what it leaves: the pass is not over before that is probed.
+                self.shared.passes.lose(self.supply.pass, self.walked, clock::now_ns());
+            }
+            result => {
+                WorkerCounters::add(&self.counters().unprobed, left.len() as u64);
+                result.err().into_iter().for_each(|error| self.shared.fail(error));
+            }
         }
         self.place = None;
         self.collect();
@@ -193,10 +213,7 @@ impl Loop {
             self.neighbours(now)?;
             self.hand_over(now);
             self.publish();
-            if self.number == 0 && now >= self.note_ns {
-                self.note_ns += SECOND_NS;
-                self.shared.note();
-            }
+            self.shared.note_if_due(now);
             if self.done_ns != 0 && self.is_cool(now) {
                 return Ok(());
             }
@@ -215,7 +232,8 @@ impl Loop {
             self.place.as_mut().map(Place::sends_no_more);
             return Ok(0);
         }
-        if self.walked {
+        // What a worker gave back whose interface went is still of this pass.
+        if self.walked && !self.shared.has_returned() {
             return Ok(0);
         }
         if !self.outbox.is_empty() {
@@ -379,7 +397,7 @@ impl Loop {
     }
 
     fn neighbours(&mut self, now: u64) -> Result<(), MeasureError> {
-        if self.number == 0 && now.saturating_sub(self.ticked_ns) >= TICK_NS {
+        if self.first && now.saturating_sub(self.ticked_ns) >= TICK_NS {
             self.ticked_ns = now;
             self.network.tick(now, &mut self.gate)?;
         }

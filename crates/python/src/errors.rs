@@ -126,7 +126,9 @@ impl From<MeasureError> for Error {
             MeasureError::Plan(error) => Self::Targets(error),
             MeasureError::Probe(error) => Self::Probe(error),
             MeasureError::Output { path, source } => Self::Output { path, source },
-            error @ (MeasureError::Stuck { .. } | MeasureError::Worker(_)) => Self::Run(sentence(&error.to_string())),
+            error @ (MeasureError::Stuck { .. } | MeasureError::Worker(_) | MeasureError::OneGone(_)) => {
+                Self::Run(sentence(&error.to_string()))
+            }
             MeasureError::Config(message) => Self::Config(sentence(&message)),
         }
     }
