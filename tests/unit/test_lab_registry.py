@@ -98,6 +98,20 @@ def test_an_impairment_is_checked_when_it_is_made(wrong: dict[str, float]) -> No
         Impairment(**wrong)
 
 
+@pytest.mark.parametrize("pairs", [0, 5])
+def test_a_lab_has_as_many_pairs_as_the_paper_has_ports(pairs: int) -> None:
+    assert LabConfig(pairs=4).pairs == 4
+    with pytest.raises(irl.ConfigError, match="1 to 4 pairs"):
+        LabConfig(pairs=pairs)
+
+
+def test_the_clients_ends_are_where_measurements_leave() -> None:
+    two = mine()
+    two.interfaces["gateway"] = Interface("net", "vb", "02:00:00:00:00:02", "198.18.0.2", "fd00:18::2")
+    two.interfaces["client2"] = Interface("client", "va2", "02:00:00:00:00:03", "198.18.2.1", "fd00:18:2::1")
+    assert [each.name for each in two.client_ends()] == ["va", "va2"]
+
+
 def test_a_lab_that_is_down_has_no_namespace() -> None:
     with pytest.raises(irl.ConfigError, match="is not up"):
         Lab().namespace()

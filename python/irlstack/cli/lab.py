@@ -19,6 +19,7 @@ def up(
     /,
     *,
     seed: int = 1,
+    pairs: int = 1,
     loss: float = 0.0,
     duplicate: float = 0.0,
     reorder: float = 0.0,
@@ -30,6 +31,7 @@ def up(
     Args:
         name: What to call it; random when not given.
         seed: Of its World, the synthetic hosts.
+        pairs: Links from client to gateway, 1 to 4: va, va2 and so on, with the same hosts behind each.
         loss: Share of frames lost on the way, each way, from 0 to 1.
         duplicate: Share of frames that arrive twice.
         reorder: Share of frames that arrive late.
@@ -38,11 +40,13 @@ def up(
     """
     impaired = any((loss, duplicate, reorder, delay_ms))
     impairment = topology.Impairment(loss=loss, duplicate=duplicate, reorder=reorder, delay_ms=delay_ms, seed=seed)
-    made = commands.up(name, seed=seed, impairment=impairment if impaired else None)
+    made = commands.up(name, seed=seed, pairs=pairs, impairment=impairment if impaired else None)
     if json_output:
         console.put(json.dumps(made.document()) + "\n")
         return ExitStatus.DONE
     console.say(f"The lab '{made.name}' is up.")
+    for each in made.client_ends():
+        console.say(f"  {each.name:<6} {each.ipv4} {each.ipv6}")
     for what, ranges in made.ranges.items():
         console.say(f"  {what:<6} {' '.join(ranges)}")
     console.say(f"Enter it with 'irlstack lab shell {made.name}'; remove it with 'irlstack lab down {made.name}'.")
@@ -74,6 +78,8 @@ def status(*, json_output: Annotated[bool, Parameter(name="--json")] = False) ->
         return ExitStatus.DONE
     for each in labs:
         console.put(f"{each.name}  {each.state}  keeper {each.pid}  seed {each.seed}\n")
+        for interface, addresses in each.interfaces.items():
+            console.put(f"  {interface:<8} {' '.join(addresses)}\n")
         for role, namespace in each.namespaces.items():
             console.put(f"  {role:<8} {namespace}\n")
         for what, ranges in each.ranges.items():

@@ -19,12 +19,13 @@ _DOWN_WITHIN_S = 20.0
 
 @dataclasses.dataclass(frozen=True)
 class Status:
-    """One line of `irlstack lab status`."""
+    """A lab as `irlstack lab status` shows it; `interfaces` are the client's, with their addresses."""
 
     name: str
     state: str
     pid: int
     seed: int
+    interfaces: dict[str, list[str]]
     namespaces: dict[str, str]
     ranges: dict[str, list[str]]
 
@@ -131,6 +132,7 @@ def status() -> list[Status]:
             state=each.state if each.alive() else "crashed",
             pid=each.pid,
             seed=each.seed,
+            interfaces={end.name: [end.ipv4, end.ipv6] for end in each.client_ends()},
             namespaces={role: namespace.name for role, namespace in each.namespaces.items()},
             ranges=each.ranges,
         )

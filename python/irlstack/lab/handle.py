@@ -22,7 +22,7 @@ class Lab:
     Args:
         name: unique on this machine; random unless given.
         seed: the World's.
-        **options: ranges, an impairment of the link, threads: see `LabConfig`.
+        **options: ranges, an impairment of the link, threads, how many pairs: see `LabConfig`.
     """
 
     def __init__(self, name: str | None = None, *, seed: int = 1, **options: Any) -> None:
@@ -87,7 +87,10 @@ class Lab:
         return self.registration.namespaces[role].name
 
     def interface(self, role: str = "client") -> registry.Interface:
-        """One end of a link: "client", "gateway", "router", "servers", "relay_client" or "relay_net"."""
+        """One end of a link: "client", "gateway", "router", "servers", "relay_client" or "relay_net".
+
+        Those of further pairs are "client2", "gateway2" and so on.
+        """
         return self.registration.interfaces[role]
 
     def run(

@@ -43,7 +43,8 @@ class Keeper:
         for responder in responders.start(config, names):
             self._held.callback(responder.close)
         if config.threaded:
-            topology.thread_napi(names["net"], "vb")
+            for pair in range(1, config.pairs + 1):
+                topology.thread_napi(names["net"], f"vb{topology.suffix(pair)}")
         if config.nginx:
             self._nginx = Nginx(names["servers"], registration.folder / "nginx")
             self._held.callback(self._nginx.stop)

@@ -78,6 +78,10 @@ class Registration:
         """Whether the keeper that wrote this is still running."""
         return self.start_time == start_time(self.pid)
 
+    def client_ends(self) -> list[Interface]:
+        """The client's ends of its links, where measurements leave."""
+        return [each for each in self.interfaces.values() if each.namespace == "client"]
+
     def document(self) -> dict[str, Any]:
         """The JSON document of the module's docstring."""
         return {

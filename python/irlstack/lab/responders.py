@@ -1,10 +1,10 @@
-"""The World's hosts on the lab's links, and the relay that impairs one of them."""
+"""The World's hosts on the lab's links, and the relays that impair those to the client."""
 
 from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from irlstack import _core
-from irlstack.lab.topology import LabConfig
+from irlstack.lab.topology import LabConfig, suffix
 
 
 class Responder(Protocol):
@@ -20,20 +20,22 @@ def start(config: LabConfig, namespaces: Mapping[str, str]) -> Iterator[Responde
     Raises:
         EngineError: the kernel refused an XDP program or a packet socket.
     """
-    if config.impairment:
-        each_way = config.impairment
-        yield _core.Relay(
-            namespaces["relay"],
-            "ra",
-            "rb",
-            seed=each_way.seed,
-            loss=each_way.loss,
-            duplicate=each_way.duplicate,
-            reorder=each_way.reorder,
-            delay_ms=each_way.delay_ms,
-        )
+    suffixes = [suffix(pair) for pair in range(1, config.pairs + 1)]
+    if each_way := config.impairment:
+        for number, n in enumerate(suffixes):
+            yield _core.Relay(
+                namespaces["relay"],
+                f"ra{n}",
+                f"rb{n}",
+                # Each link meets misfortunes of its own.
+                seed=each_way.seed + number,
+                loss=each_way.loss,
+                duplicate=each_way.duplicate,
+                reorder=each_way.reorder,
+                delay_ms=each_way.delay_ms,
+            )
     for role, interface, ranges, kernel in (
-        ("net", "vb", config.xdp, True),
+        *(("net", f"vb{n}", config.xdp, True) for n in suffixes),
         ("servers", "vs", config.user, False),
     ):
         if ranges:

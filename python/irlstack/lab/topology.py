@@ -1,10 +1,12 @@
 """The wiring of a lab: which namespaces, links, addresses and routes there are.
 
-    client va ── [relay ra  rb] ── vb net vr ── vs servers
+    client va  ── [relay ra  rb ] ── vb  net vr ── vs servers
+           va2 ── [relay ra2 rb2] ── vb2
 
 `client` is where measurements run. `net` is the gateway and, by XDP on `vb`, the hosts of the World's fast range.
 `servers` holds nginx on every address of its range (AnyIP) and the World's user-space responder. A `relay` sits in the
-middle when the link shall lose, delay, reorder or repeat frames.
+middle when the link shall lose, delay, reorder or repeat frames. Up to four links join client and net (the paper's
+ports); the same hosts answer on each.
 """
 
 import re
@@ -15,6 +17,7 @@ from irlstack.errors import ConfigError
 from irlstack.lab import netns
 from irlstack.lab.registry import Interface, Namespace, Registration
 
+MAX_PAIRS = 4
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 _FORWARDING = {"net/ipv4/ip_forward": "1", "net/ipv6/conf/all/forwarding": "1"}
 _SERVING = {
@@ -55,6 +58,7 @@ class LabConfig:
         user: prefixes whose hosts answer from user space.
         nginx: prefixes with nginx on port 80 of every address.
         impairment: a relay on the link, if any.
+        pairs: links between client and gateway, 1 to 4: va and vb, va2 and vb2, and so on, each with its own subnet.
         threaded: the gateway receives in kernel threads of its own, on another core than the sender's: three times
             the rate, but frames are dropped when it cannot follow. By default it receives in the sender's time, so
             that the link itself loses nothing. An engine that holds its core needs threads.
@@ -68,8 +72,11 @@ class LabConfig:
     nginx: tuple[str, ...] = ("198.19.0.0/16", "fd00:19::/64")
     impairment: Impairment | None = None
     threaded: bool = False
+    pairs: int = 1
 
     def __post_init__(self) -> None:
+        if not 1 <= self.pairs <= MAX_PAIRS:
+            raise ConfigError(f"A lab has 1 to {MAX_PAIRS} pairs, not {self.pairs}.")
         if not _NAME.fullmatch(self.name):
             raise ConfigError(
                 f"'{self.name}' cannot name a lab: up to 32 lower-case letters, digits, '.', '_' and '-', "
@@ -77,15 +84,33 @@ class LabConfig:
             )
 
 
-# role of the end, namespace, name, IPv4 prefix, IPv6 prefix, link-local
-_ENDS = {
-    "client": ("client", "va", "198.18.0.1/24", "fd00:18::1/64", "fe80::1/64"),
-    "gateway": ("net", "vb", "198.18.0.2/24", "fd00:18::2/64", "fe80::2/64"),
+# The first pair's subnet is 0, the servers' 1, further pairs' 2, 3 and 4.
+_SERVERS = {
     "router": ("net", "vr", "198.18.1.1/24", "fd00:1::1/64", "fe80::1/64"),
     "servers": ("servers", "vs", "198.18.1.2/24", "fd00:1::2/64", "fe80::2/64"),
-    "relay_client": ("relay", "ra", "", "", ""),
-    "relay_net": ("relay", "rb", "", "", ""),
 }
+
+
+def suffix(pair: int) -> str:
+    """What follows the names of a pair's ends and roles: nothing for pair 1, then 2, 3 and 4."""
+    return "" if pair == 1 else str(pair)
+
+
+def _ends(config: LabConfig) -> dict[str, tuple[str, str, str, str, str]]:
+    """The role of each end: namespace, name, IPv4 prefix, IPv6 prefix, link-local."""
+    ends = {}
+    for pair in range(1, config.pairs + 1):
+        n, ipv4, ipv6 = (
+            suffix(pair),
+            f"198.18.{0 if pair == 1 else pair}",
+            "fd00:18:" + (f"{pair}::" if pair > 1 else ":"),
+        )
+        ends[f"client{n}"] = ("client", f"va{n}", f"{ipv4}.1/24", f"{ipv6}1/64", "fe80::1/64")
+        ends[f"gateway{n}"] = ("net", f"vb{n}", f"{ipv4}.2/24", f"{ipv6}2/64", "fe80::2/64")
+        if config.impairment:
+            ends[f"relay_client{n}"] = ("relay", f"ra{n}", "", "", "")
+            ends[f"relay_net{n}"] = ("relay", f"rb{n}", "", "", "")
+    return ends | _SERVERS
 
 
 def build(config: LabConfig, registration: Registration) -> None:
@@ -101,20 +126,28 @@ def build(config: LabConfig, registration: Registration) -> None:
         registration.save()
         netns.make(name, settings)
         registration.namespaces[role] = Namespace(name, netns.inode(name))
-    if config.impairment:
-        _link(registration, "client", "relay_client")
-        _link(registration, "relay_net", "gateway")
-    else:
-        _link(registration, "client", "gateway")
-    _link(registration, "router", "servers")
-    for role, (namespace, name, ipv4, ipv6, _) in _ENDS.items():
-        if namespace in roles:
-            mac = netns.ip("-br", "link", "show", name, netns=registration.namespaces[namespace].name).split()[2]
-            address4, address6 = ipv4.partition("/")[0], ipv6.partition("/")[0]
-            registration.interfaces[role] = Interface(namespace, name, mac, address4, address6)
+    ends = _ends(config)
+    default_routes = []
+    for pair in range(1, config.pairs + 1):
+        n = suffix(pair)
+        if config.impairment:
+            _link(registration, ends, f"client{n}", f"relay_client{n}")
+            _link(registration, ends, f"relay_net{n}", f"gateway{n}")
+        else:
+            _link(registration, ends, f"client{n}", f"gateway{n}")
+        _, _, ipv4, ipv6, _ = ends[f"gateway{n}"]
+        for everywhere, gateway in (("default", ipv4), ("::/0", ipv6)):
+            # The kernel's own packets take the first pair.
+            via = f"via {gateway.partition('/')[0]} dev va{n}"
+            default_routes.append(f"route add {everywhere} {via}" + (f" metric {1024 + pair}" if pair > 1 else ""))
+    _link(registration, ends, "router", "servers")
+    for role, (namespace, name, ipv4, ipv6, _) in ends.items():
+        mac = netns.ip("-br", "link", "show", name, netns=registration.namespaces[namespace].name).split()[2]
+        address4, address6 = ipv4.partition("/")[0], ipv6.partition("/")[0]
+        registration.interfaces[role] = Interface(namespace, name, mac, address4, address6)
     far = [*config.user, *config.nginx]
     routes = {
-        "client": ["route add default via 198.18.0.2", "route add ::/0 via fd00:18::2"],
+        "client": default_routes,
         "net": [
             *(f"route add {each} via {'fd00:1::2' if ':' in each else '198.18.1.2'}" for each in far),
             # What XDP leaves to the responder in user space also reaches the kernel, which must not answer for it.
@@ -132,14 +165,14 @@ def build(config: LabConfig, registration: Registration) -> None:
     registration.save()
 
 
-def _link(registration: Registration, one: str, other: str) -> None:
+def _link(registration: Registration, every: dict[str, tuple[str, str, str, str, str]], one: str, other: str) -> None:
     ends = []
     for role in (one, other):
-        namespace, name, *_ = _ENDS[role]
+        namespace, name, *_ = every[role]
         ends.append(f"{name} numrxqueues 2 numtxqueues 2 netns {registration.namespaces[namespace].name}")
     netns.batch([f"link add {ends[0]} type veth peer name {ends[1]}"])
     for role in (one, other):
-        namespace, name, ipv4, ipv6, link_local = _ENDS[role]
+        namespace, name, ipv4, ipv6, link_local = every[role]
         full_name = registration.namespaces[namespace].name
         # The kernel's offloads leave checksums unfinished on a veth pair, where no device ever finishes them.
         # GRO keeps NAPI on, without which frames redirected into this end would be lost silently.
