@@ -221,7 +221,7 @@ class RawRun:
 class RawStack:
     @staticmethod
     def open(
-        interface: str | None = None,
+        interfaces: Sequence[str] = ...,
         source_ip: str | _Address | Sequence[str | _Address] = ...,
         towards: str | _Address | None = None,
         gateway_mac: str | None = None,
@@ -253,7 +253,7 @@ class RawStack:
         policy: Policy,
         *,
         shard: int = 0,
-        sender_threads: int = 1,
+        sender_threads: int | None = None,
         cooldown_time: float = 8.0,
         max_runtime: float | None = None,
         max_results: int | None = None,

@@ -51,7 +51,7 @@ class ScanKeywords(PlanKeywords, total=False):
         shard: which shard of it, from 0.
         policy: who is responsible; by default what the configuration files say.
         authorized: who authorised the run, in place of the policy's.
-        sender_threads: sender threads, one a core.
+        sender_threads: sender threads, one a core, spread over the interfaces; one for each interface when None.
         cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
         reprobe: how often those that are silent are probed again: so many more passes over the targets, each to those
             that no answer of any kind (a RST and an ICMP error are answers) was received about. A pass begins 1 s after
@@ -79,7 +79,7 @@ class ScanKeywords(PlanKeywords, total=False):
     shard: int
     policy: Policy | None
     authorized: str | None
-    sender_threads: int
+    sender_threads: int | None
     cores: Sequence[int]
     reprobe: int
     cooldown_time: float
@@ -100,6 +100,16 @@ class ScanKeywords(PlanKeywords, total=False):
 
 _RUN_KEYWORDS = frozenset(ScanKeywords.__annotations__) - frozenset(PlanKeywords.__annotations__)
 _NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
+
+
+def _names(interface: str | Sequence[str] | None) -> list[str]:
+    """The names of interfaces; none where the route shall say."""
+    if interface is None:
+        return []
+    names = [interface] if isinstance(interface, str) else list(interface)
+    if not names or "" in names:
+        raise ConfigError("An interface has no name: give those that probes shall leave by, as in -i eth0,eth1.")
+    return names
 
 
 class _Request:
@@ -165,13 +175,15 @@ class Stack:
                 ...
 
     Args:
-        interface: its name; where the route leads when None.
+        interface: its name; where the route leads when None. A list of names opens several, whose scans share targets,
+            rate and policy; each sends from those of the addresses that lie in its subnets, by its own routes.
         source_ip: our address, or a list of them: spare ones of the link, which we then answer for, or the host's own.
+            Several interfaces need one each, or none for their own.
         source_port: ports on which `receive` listens, "61000-61999"; needed on the host's own addresses.
         towards: an address whose route decides interface and source where they are not given.
         gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
         source_mac: where frames come from; the interface's own MAC when None. Neighbours are told of the interface's
-            own in any case, so that answers arrive.
+            own in any case, so that answers arrive. Of several interfaces neither can be given.
         vlan: a tag that frames carry.
         engine: "auto", "live" or "packet". "auto" takes "live" unless `rate` is low; "live" in turn sends by a packet
             socket while there is little to send, and holds a core while there is much.
@@ -181,14 +193,14 @@ class Stack:
         rate, contact, authorized, blocklist_file: in place of the policy's.
 
     Raises:
-        ConfigError: no such route or source address.
+        ConfigError: no such route or source address, or one that belongs to none or several of the interfaces.
         PrivilegeError: names the capability that is missing.
         EngineError: the interface is gone, occupied by another program, or an address belongs to somebody else.
     """
 
     def __init__(
         self,
-        interface: str | None = None,
+        interface: str | Sequence[str] | None = None,
         *,
         source_ip: Address | Sequence[Address] = (),
         source_port: str | None = None,
@@ -207,7 +219,8 @@ class Stack:
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
-        raw = RawStack.open(interface, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch)
+        names = _names(interface)
+        raw = RawStack.open(names, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch)
         self._hold(raw, policy, source_port)
 
     @classmethod
@@ -263,7 +276,10 @@ class Stack:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, kernel_rst."""
+        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, kernel_rst.
+
+        Where several interfaces differ, it says what each is.
+        """
         return self._opened().info()
 
     @property
@@ -307,7 +323,7 @@ class Stack:
         """Send frames of the caller's. They are copied first, so the memory is the caller's again at once.
 
         Every frame is judged by the policy: whole IPv4 and IPv6 packets from our addresses, and to globally reachable
-        addresses only with contact, deny file, rate and authorisation.
+        addresses only with contact, deny file, rate and authorisation. The stack has to be of one interface.
 
         Args:
             frames: unsigned bytes of shape (n, width) by the buffer protocol (NumPy), an Arrow binary array, or a list
@@ -386,7 +402,7 @@ class Completion:
 
 def scan(
     *targets: object,
-    interface: str | None = None,
+    interface: str | Sequence[str] | None = None,
     gateway_mac: str | None = None,
     source_mac: str | None = None,
     vlan: int | None = None,
@@ -405,7 +421,7 @@ def scan(
 
     Args:
         targets: prefixes, addresses, ranges; all of IPv4 when there are none.
-        interface: see [`Stack`][irlstack.Stack].
+        interface: its name, or a list of several: see [`Stack`][irlstack.Stack].
         gateway_mac: see there.
         source_mac: see there.
         vlan: see there.
@@ -428,6 +444,7 @@ def scan(
     for name, value in link.items():
         if engine == "sim" and value is not None:
             raise ConfigError(f"The simulated link has no {name} to choose.")
+    names = _names(interface)
     request = _Request(targets, keywords, opens=engine != "sim")
 
     def open_stack() -> RawStack:
@@ -435,8 +452,6 @@ def scan(
             sources = request.plan.source_ip or [_SIMULATED_SOURCE[request.plan.family]]
             return RawStack.simulate(world or World(), sources, **asdict(impairment or Impairment()))
         sources, towards = request.plan.source_ip, request.towards
-        return RawStack.open(
-            interface, sources, towards, gateway_mac, vlan, engine, dad, source_mac, request.rate, batch
-        )
+        return RawStack.open(names, sources, towards, gateway_mac, vlan, engine, dad, source_mac, request.rate, batch)
 
     return request.run(open_stack)

@@ -307,6 +307,8 @@ def test_ctrl_c_keeps_the_rows_and_exits_130(tmp_path: Path) -> None:
         (["10.0.0.0/24", "-p", "80", *SIM, "--user-metadata", "{"], 2, "JSON"),
         (["10.0.0.0/24", "-p", "80", "--shards", "3", "--shard", "3", *SIM], 2, "0 to 2"),
         (["10.0.0.0/24", "-p", "80", *SIM, "-T", "0"], 2, "sender"),
+        (["10.0.0.0/24", "-p", "80", *SIM, "-i", "va,va2"], 2, "no interface to choose"),
+        (["10.0.0.0/24", "-p", "80", "-r", "10", "-i", "va,,va2"], 2, "no name"),
         (["10.0.0.0/24", "-p", "80", *SIM, "-G", "02:00:00:00:00:01"], 2, "gateway_mac"),
     ],
 )

@@ -1,4 +1,4 @@
-//! An opened network, for `irlstack.Stack`.
+//! An opened network, or several for one run, for `irlstack.Stack`.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -6,8 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
-use irl_link::filter::Reason;
-use irl_link::{Network, Rate};
+use irl_link::{EngineInfo, Network, PolicySettings, Rate};
 use irl_measure::{Dedup, RowSelection, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
@@ -22,23 +21,24 @@ use crate::policy::{self, PolicyLike};
 use crate::run::PyRun;
 use crate::world::PyWorld;
 
-/// An opened network. Use `irlstack.Stack`.
+/// An opened network, or several that a scan shares. Use `irlstack.Stack`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawStack")]
 pub(crate) struct PyStack {
-    pub(crate) network: Arc<dyn Network>,
+    /// At least one.
+    networks: Vec<Arc<dyn Network>>,
 }
 
 #[pymethods]
 impl PyStack {
-    /// Opens an interface.
+    /// Opens interfaces; without a name the one that the route leads to.
     #[staticmethod]
     #[cfg(target_os = "linux")]
-    #[pyo3(signature = (interface=None, source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
+    #[pyo3(signature = (interfaces=Vec::new(), source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
         dad="fast", source_mac=None, rate=None, batch=128))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
-        interface: Option<String>,
+        interfaces: Vec<String>,
         source_ip: Addresses,
         towards: Option<IpAddr>,
         gateway_mac: Option<&str>,
@@ -50,7 +50,6 @@ impl PyStack {
         batch: u32,
     ) -> Result<Self> {
         let config = irl_link::StackConfig {
-            interface,
             sources: source_ip.0,
             towards,
             gateway_mac: gateway_mac.map(mac).transpose()?,
@@ -62,8 +61,8 @@ impl PyStack {
             batch,
             ..irl_link::StackConfig::default()
         };
-        let stack = py.detach(|| irl_link::Stack::open(config))?;
-        Ok(Self { network: Arc::new(stack) })
+        let stacks = py.detach(|| irl_link::Stack::open_each(&interfaces, &config))?;
+        Ok(Self { networks: stacks.into_iter().map(|stack| Arc::new(stack) as Arc<dyn Network>).collect() })
     }
 
     /// A network inside this process that leads to a World, over a link that loses, repeats, reorders and delays.
@@ -83,17 +82,17 @@ impl PyStack {
         let way = Direction { loss, duplicate, reorder, reorder_ns: 1_000_000, delay_ns };
         let impairment = Impairment { seed, there: way, back: way };
         let network = SimNetwork::new(SimConfig { world: world.0, impairment, sources: source_ip.0 });
-        Self { network: Arc::new(network) }
+        Self { networks: vec![Arc::new(network)] }
     }
 
     /// Our addresses.
     fn sources(&self) -> Vec<IpAddr> {
-        self.network.sources()
+        self.networks.iter().flat_map(|network| network.sources()).collect()
     }
 
-    /// What the engine is, as a dict.
+    /// What the engine is, as a dict; of several networks, what each is.
     fn info<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
-        let info = self.network.info();
+        let info = EngineInfo::of_all(self.networks.iter().map(|network| network.info()));
         let dict = PyDict::new(py);
         dict.set_item("engine", info.engine)?;
         dict.set_item("why", info.why)?;
@@ -106,12 +105,18 @@ impl PyStack {
         Ok(dict)
     }
 
-    /// What the filter did with frames, by name, with what its rings had no room for as `overruns`, and what else the
-    /// network counts.
+    /// What the filters did with frames, by name, with what their rings had no room for as `overruns`, and what else the
+    /// networks count.
     fn counters(&self, py: Python<'_>) -> BTreeMap<String, u64> {
-        let (filter, mut counters) = py.detach(|| (self.network.filter_counters(), self.network.extra_counters()));
-        counters.extend(Reason::ALL.map(|reason| (reason.name().to_owned(), filter.get(reason))));
-        counters.insert("overruns".to_owned(), filter.overruns.values().sum());
+        let mut counters = BTreeMap::new();
+        for network in &self.networks {
+            let (filter, extra) = py.detach(|| (network.filter_counters(), network.extra_counters()));
+            let filtered = filter.iter().map(|(name, count)| (name.to_owned(), count));
+            let overruns = ("overruns".to_owned(), filter.overruns.values().sum());
+            for (name, count) in filtered.chain([overruns]).chain(extra) {
+                *counters.entry(name).or_default() += count;
+            }
+        }
         counters
     }
 
@@ -129,12 +134,18 @@ impl PyStack {
             Some(ports) => PortRange { first: ports.first, last: ports.last },
             None => PortRange { first: 0, last: 0 },
         };
-        let network = Arc::clone(&self.network);
+        let [network] = self.networks.as_slice() else {
+            return Err(Error::config(
+                "This stack has several interfaces, which only a scan shares: to send and receive frames of your own, open \
+                 a Stack for each interface.",
+            ));
+        };
+        let network = Arc::clone(network);
         py.detach(|| PyStream::start(network, &policy, ports, frame_len))
     }
 
-    /// Starts a scan.
-    #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=1, cooldown_time=8.0, max_runtime=None, max_results=None,
+    /// Starts a scan; on several networks, with a thread for each unless more are asked for.
+    #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
         min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
@@ -143,7 +154,7 @@ impl PyStack {
         plan: &PyPlan,
         policy: PolicyLike,
         shard: u32,
-        sender_threads: u16,
+        sender_threads: Option<u16>,
         cooldown_time: f64,
         max_runtime: Option<f64>,
         max_results: Option<u64>,
@@ -159,16 +170,20 @@ impl PyStack {
         cores: Vec<usize>,
         reprobe: i128,
     ) -> Result<PyRun> {
-        if sender_threads == 0 {
+        let networks = self.networks.clone();
+        let workers = sender_threads.unwrap_or(networks.len() as u16);
+        if workers == 0 {
             return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
         }
         let compiled = plan.compiled(py, shard)?;
-        let settings = policy.for_plan(&plan.plan, self.network.policy_settings())?;
+        let known = networks.iter().map(|network| network.policy_settings()).reduce(PolicySettings::beside);
+        let settings = policy.for_plan(&plan.plan, known.unwrap_or_default())?;
         let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
         let sources = match plan.plan.sources.as_slice() {
             [] => {
                 let family = plan.plan.family;
-                self.network.sources().into_iter().filter(|source| irl_targets::Family::of(*source) == family).collect()
+                let all = networks.iter().flat_map(|network| network.sources());
+                all.filter(|source| irl_targets::Family::of(*source) == family).collect()
             }
             given => given.to_vec(),
         };
@@ -177,7 +192,7 @@ impl PyStack {
             bounded => ScanRate::PerSecond(bounded.per_second().unwrap_or_default()),
         };
         let config = ScanConfig {
-            workers: sender_threads,
+            workers,
             cores,
             reprobe: bounded("reprobe", Some(reprobe))?.unwrap_or_default(),
             cooldown: seconds("cooldown_time", cooldown_time)?,
@@ -208,8 +223,7 @@ impl PyStack {
             queue,
             ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
         };
-        let network = Arc::clone(&self.network);
-        Ok(PyRun { scan: Arc::new(py.detach(|| Scan::start(config, network))?) })
+        Ok(PyRun { scan: Arc::new(py.detach(|| Scan::start_on(config, networks))?) })
     }
 }
 

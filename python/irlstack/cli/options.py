@@ -55,7 +55,8 @@ class PlanOptions:
     bandwidth: Annotated[str | None, Parameter(alias="-B", group=SENDING)] = None
     """Bits a second on the wire, 10M or 1G, instead of a rate."""
     source_ip: Annotated[tuple[str, ...], Parameter(alias="-S", group=SENDING)] = ()
-    """Source address, by default the interface's own. May be given again."""
+    """Source address, by default the interface's own. May be given again; of several interfaces, the one whose subnet
+    holds it sends from it."""
     source_port: Annotated[str | None, Parameter(alias="-s", group=SENDING)] = None
     """Source port or range. Default 61000-65535."""
     probe_ttl: Annotated[int | None, Parameter(group=SENDING)] = None

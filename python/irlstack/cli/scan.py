@@ -25,8 +25,9 @@ _OTHER = Group("Other", sort_key=6)
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class _Sending:
-    interface: Annotated[str | None, Parameter(alias="-i", group=SENDING)] = None
-    """Interface; by default the one the route leads to."""
+    interface: Annotated[tuple[str, ...], Parameter(alias="-i", group=SENDING)] = ()
+    """Interface, or several that share the run: eth0,eth1, each with a source address of its subnet. By default the one
+    the route leads to."""
     gateway_mac: Annotated[str | None, Parameter(alias="-G", group=SENDING)] = None
     """MAC that every frame goes to; by default resolved."""
     source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
@@ -35,8 +36,8 @@ class _Sending:
     """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
     batch: Annotated[int, Parameter(group=SENDING)] = 128
     """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
-    sender_threads: Annotated[int, Parameter(alias="-T", group=SENDING)] = 1
-    """Threads, a core each. Default 1."""
+    sender_threads: Annotated[int | None, Parameter(alias="-T", group=SENDING)] = None
+    """Threads, a core each, spread over the interfaces. Default 1 for each interface."""
     cores: Annotated[str | None, Parameter(group=SENDING)] = None
     """CPUs that the threads are bound to, in turn: 2,3. By default the system chooses."""
     reprobe: Annotated[int, Parameter(group=SENDING)] = 0
@@ -155,7 +156,7 @@ def _run(
         plan=made,
         policy=policy,
         shard=shard,
-        interface=sending.interface,
+        interface=[name.strip() for each in sending.interface for name in each.split(",")] or None,
         gateway_mac=sending.gateway_mac,
         source_mac=sending.source_mac,
         engine=sending.engine,
