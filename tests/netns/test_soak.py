@@ -39,7 +39,7 @@ def resident(pid: int) -> int:
 
 def held(pid: int) -> dict[str, int]:
     """Threads and open files of a process."""
-    return {what: len(os.listdir(f"/proc/{pid}/{what}")) for what in ("task", "fd")}
+    return {what: len(list(Path(f"/proc/{pid}/{what}").iterdir())) for what in ("task", "fd")}
 
 
 @pytest.mark.timeout(MINUTES * 60 + 120)
