@@ -98,7 +98,9 @@ def test_frames_stop_within_100_ms(everybody: Pair, end: str) -> None:
 
 def test_a_stream_that_is_not_read_pauses_the_sender_and_loses_nothing(everybody: Pair) -> None:
     body = """
-run = irl.scan("10.0.0.0/12", ports=[80], rate=0, interface="va", source_ip=["198.18.0.10"], no_rst=True, cooldown_time=1)
+run = irl.scan(
+    "10.0.0.0/12", ports=[80], rate=0, interface="va", source_ip=["198.18.0.10"], no_rst=True, cooldown_time=1
+)
 batches = iter(run)
 rows = next(batches).num_rows
 idle = None
