@@ -230,3 +230,23 @@ fn when_all_interfaces_go_the_run_ends_and_tells_what_was_not_probed() {
     assert_eq!(stats.targets, stats.probes_built + stats.unprobed);
     assert!(stats.targets < 1 << 18);
 }
+
+#[test]
+fn no_later_pass_waits_for_an_interface_that_is_gone() {
+    // Ticks come 10 ms apart, a pass takes some 650 ms: gone in the first pass, around the wait, and in the second.
+    for ticks in [10, 70, 100] {
+        let (mut config, mut networks) = scan(&["198.18.0.10", "198.18.2.10"], 2);
+        config.rate = ScanRate::PerSecond(4e5);
+        config.reprobe = 1;
+        networks[1] = Arc::new(Going { network: Arc::clone(&networks[1]), ticks_left: AtomicU32::new(ticks) });
+        let scan = Scan::start_on(config, networks).unwrap();
+        let (rows, error) = found_until_the_end(&scan);
+        assert!(error.is_some_and(|error| error.contains("eth7 is gone")), "{ticks}");
+        let (stats, passes) = (scan.stats(), scan.passes());
+        assert_eq!(stats.imbalances(scan.device()), Vec::<String>::new());
+        assert_eq!(stats.unprobed, 0);
+        let targets: Vec<u64> = passes.iter().map(|pass| pass.targets).collect();
+        assert_eq!(targets, [1 << 18, (1 << 18) - passes[0].answered], "{ticks}: each silent one again, once");
+        assert_eq!(rows.len() as u64, stats.found);
+    }
+}
