@@ -67,13 +67,10 @@ INLINE int count(enum counter which, int action)
 	return action;
 }
 
-INLINE u16 fold(u64 sum)
+/* The checksum that a sum comes to. */
+INLINE u16 checksum(u64 sum)
 {
-	sum = (sum & 0xffffffff) + (sum >> 32);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	sum = (sum & 0xffff) + (sum >> 16);
-	return ~(u16)sum;
+	return ~fold_sum(sum);
 }
 
 /* Sends the frame back where it came from. Not by XDP_TX: on a veth pair that wakes the other end only when an XDP program
@@ -111,7 +108,7 @@ GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
 			return 0;
 		for (int i = 0; i < IP4; i += 2)
 			header += *(const u16 *)(at + i);
-		if (fold(header))
+		if (checksum(header))
 			return 0;
 		sum = (u64)*(const u32 *)(at + 12) + *(const u32 *)(at + 16);
 		at += IP4;
@@ -146,7 +143,7 @@ GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
 			return 0;
 		sum += net16((u16)*at << 8);
 	}
-	return fold(sum) == 0;
+	return checksum(sum) == 0;
 }
 
 INLINE u16 load16(const u8 *at)
@@ -272,7 +269,7 @@ INLINE void envelope(struct answer *answer, const u8 *data, const struct frame *
 		__builtin_memcpy(ip + 16, data + ETH + 12, 4);
 		for (int i = 0; i < IP4; i += 2)
 			sum += *(u16 *)(ip + i);
-		*(u16 *)(ip + 10) = fold(sum);
+		*(u16 *)(ip + 10) = checksum(sum);
 	}
 	answer->length = ETH + frame->header + length;
 }
@@ -316,7 +313,7 @@ INLINE int unreachable(struct xdp_md *ctx, const u8 *data, const u8 *end, const 
 			break;
 		sum += *(u16 *)(icmp + i);
 	}
-	*(u16 *)(icmp + 2) = fold(sum);
+	*(u16 *)(icmp + 2) = checksum(sum);
 	return transmit(ctx, answer);
 }
 

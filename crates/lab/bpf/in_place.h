@@ -72,7 +72,7 @@ INLINE int answer_in_place(struct xdp_md *ctx, const struct config *conf, u8 *da
 	at16(ip, 10) = 0;
 	at32(ip, 12) = daddr;
 	at32(ip, 16) = saddr;
-	at16(ip, 10) = ~fold_sum(sum_words(ip, IP4));
+	at16(ip, 10) = checksum(sum_words(ip, IP4));
 	at16(tcp, 0) = dport;
 	at16(tcp, 2) = sport;
 	at32(tcp, 8) = net32(net32(at32(tcp, 4)) + 1);
@@ -89,7 +89,7 @@ INLINE int answer_in_place(struct xdp_md *ctx, const struct config *conf, u8 *da
 		at32(tcp, 36) = net32(0x01030307);
 		options = sum_words(tcp + TCP, OPTIONS_LEN);
 	}
-	at16(tcp, 16) = ~fold_sum(sum + sum_words(tcp, TCP) + options);
+	at16(tcp, 16) = checksum(sum + sum_words(tcp, TCP) + options);
 	return back(ctx);
 }
 

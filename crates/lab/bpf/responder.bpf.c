@@ -63,7 +63,7 @@ INLINE int answer_echo(struct xdp_md *ctx, const struct config *conf, const u8 *
 	/* RFC 1624: the checksum after the word of type and code changed. */
 	sum = (u64)(u16)~load16(icmp + 2) + (u16)~((u16)request << 8) + ((u16)reply << 8);
 	store16(out, (u16)reply << 8);
-	store16(out + 2, fold(sum));
+	store16(out + 2, checksum(sum));
 	return reflect(ctx, data, frame, answer, truth.response_id, 4);
 }
 

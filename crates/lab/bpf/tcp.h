@@ -32,7 +32,7 @@ INLINE int segment(struct xdp_md *ctx, const u8 *data, const struct frame *frame
 			break;
 		sum += *(u16 *)(tcp + i);
 	}
-	*(u16 *)(tcp + 16) = fold(sum);
+	*(u16 *)(tcp + 16) = checksum(sum);
 	return transmit(ctx, answer);
 }
 
