@@ -5,6 +5,7 @@
 //! nobody reads pause the senders.
 #![deny(unsafe_code)]
 
+mod answers;
 mod attachment;
 mod bounds;
 mod columns;

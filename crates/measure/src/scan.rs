@@ -15,10 +15,12 @@ use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Policy, WorkerRequest
 use irl_targets::{CompiledPlan, Family, Plan, registry};
 use irl_wire::{FrameBuilder, Key, PortRange, Probe, Protocol};
 
+use crate::answers::Ours;
 use crate::attachment;
 pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
 use crate::error::MeasureError;
+use crate::judge::Judge;
 use crate::map::{AnsweredMap, Dedup};
 use crate::passes::{self, Pass, Passes};
 use crate::schema::{self, Column};
@@ -193,7 +195,8 @@ impl Scan {
         let shared = Arc::new(Shared::new(workers.len(), map, passes, config.max_results, rate));
         let mut threads = Vec::new();
         for (number, worker) in workers {
-            let task = Loop::new(number, worker, &config, &shared, &attachments, sender.clone());
+            let judge = Judge::new(&config, Ours::of(&attachments, number % turns), &shared);
+            let task = Loop::new(number, worker, &config, &shared, &attachments, judge, sender.clone());
             let core = config.cores.get(number % config.cores.len().max(1)).copied();
             let thread = std::thread::Builder::new()
                 .name(format!("irl-worker-{number}"))
