@@ -10,6 +10,7 @@ mod attachment;
 mod bounds;
 mod columns;
 pub mod error;
+pub mod exchange;
 mod judge;
 pub mod map;
 pub mod metadata;

@@ -1,0 +1,6 @@
+//! Exchanges: connect, let a session drive the dialogue, close, a row.
+
+pub mod request;
+pub mod session;
+pub mod sessions;
+pub mod status;
