@@ -11,6 +11,7 @@ use irl_wire::packet::{Ethernet, Packet, Udp};
 use irl_wire::{Mac, PortRange};
 
 use crate::answers::{Answers, Here, Ours};
+use crate::fields::{plain, u16_at, u32_at, u128_at};
 use crate::passes;
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::{RowSelection, ScanConfig};
@@ -297,8 +298,8 @@ impl Judge {
     }
 
     fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<()> {
-        row.saddr = self.plain(u128_at(body, 0)?)?;
-        row.daddr = self.plain(u128_at(body, 16)?)?;
+        row.saddr = plain(self.family, u128_at(body, 0)?)?;
+        row.daddr = plain(self.family, u128_at(body, 16)?)?;
         let (kind, code) = (*body.get(32)?, *body.get(33)?);
         row.icmp = Some((kind, code));
         row.ttl = *body.get(34)?;
@@ -317,7 +318,7 @@ impl Judge {
         }
         row.class = Class::Icmp;
         // The row is about whom we probed, not about the router that answered for it.
-        row.saddr = self.plain(u128_at(body, 48)?)?;
+        row.saddr = plain(self.family, u128_at(body, 48)?)?;
         row.dport = id;
         if !matches!(quoted, 1 | 58) {
             row.sport = sequence;
@@ -332,8 +333,8 @@ impl Judge {
 
     fn udp(&self, row: &mut Row, body: &[u8]) -> Option<()> {
         row.class = Class::Udp;
-        row.saddr = self.plain(u128_at(body, 0)?)?;
-        row.daddr = self.plain(u128_at(body, 16)?)?;
+        row.saddr = plain(self.family, u128_at(body, 0)?)?;
+        row.daddr = plain(self.family, u128_at(body, 16)?)?;
         row.sport = u16_at(body, 32)?;
         row.dport = u16_at(body, 34)?;
         row.ttl = *body.get(38)?;
@@ -363,24 +364,4 @@ impl Judge {
         row.probe_num = self.ports.probe_num(cookie, row.dport).filter(|number| *number < self.probes)?;
         Some(())
     }
-
-    /// An address of a family-neutral record: mapped IPv4 for IPv4 plans.
-    fn plain(&self, address: u128) -> Option<u128> {
-        match self.family {
-            Family::V6 => Some(address),
-            Family::V4 => (address >> 32 == 0xffff).then_some(address & 0xffff_ffff),
-        }
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
-    bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(u128::from_be_bytes)
 }
