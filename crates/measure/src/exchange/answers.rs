@@ -189,6 +189,8 @@ pub(super) fn frame_len(longest_request: u32, mtu: u16) -> usize {
 }
 
 impl Answers for Exchanges {
+    const SAME_PORT: bool = true;
+
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
         if record.flags & flags::FRAGMENT != 0 {
