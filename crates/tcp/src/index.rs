@@ -45,7 +45,7 @@ impl Index {
             if (entry >> 32) as u32 == hash && is(slot) {
                 return Some(slot);
             }
-            place = (place + 1) & (self.entries.len() - 1);
+            place = self.after(place);
         }
     }
 
@@ -60,14 +60,13 @@ impl Index {
 
     /// Takes a slot out.
     pub(crate) fn remove(&mut self, hash: u32, slot: u32) {
-        let mask = self.entries.len() - 1;
         let gone = u64::from(hash) << 32 | u64::from(slot + 1);
         let mut hole = self.place(hash);
         while self.entries[hole] != gone {
             if self.entries[hole] == 0 {
                 return;
             }
-            hole = (hole + 1) & mask;
+            hole = self.after(hole);
         }
         self.used -= 1;
         // Entries behind move up where that brings them closer to their place, so that no search ends too early.
@@ -75,14 +74,13 @@ impl Index {
         loop {
             self.entries[hole] = 0;
             loop {
-                next = (next + 1) & mask;
+                next = self.after(next);
                 let entry = self.entries[next];
                 if entry == 0 {
                     return;
                 }
                 let home = self.place((entry >> 32) as u32);
-                let (from_home, from_hole) = (next.wrapping_sub(home) & mask, next.wrapping_sub(hole) & mask);
-                if from_home >= from_hole {
+                if self.distance(home, next) >= self.distance(hole, next) {
                     self.entries[hole] = entry;
                     hole = next;
                     break;
@@ -98,20 +96,32 @@ impl Index {
 
     #[inline]
     fn place(&self, hash: u32) -> usize {
-        hash as usize & (self.entries.len() - 1)
+        // The hash as a fraction of the table.
+        ((u64::from(hash) * self.entries.len() as u64) >> 32) as usize
+    }
+
+    #[inline]
+    fn after(&self, place: usize) -> usize {
+        if place + 1 == self.entries.len() { 0 } else { place + 1 }
+    }
+
+    /// How many places it is from one on to another.
+    fn distance(&self, from: usize, to: usize) -> usize {
+        if to >= from { to - from } else { to + self.entries.len() - from }
     }
 
     fn put(&mut self, entry: u64) {
         let mut place = self.place((entry >> 32) as u32);
         while self.entries[place] != 0 {
-            place = (place + 1) & (self.entries.len() - 1);
+            place = self.after(place);
         }
         self.entries[place] = entry;
     }
 
     fn grow(&mut self) {
         let old = std::mem::take(&mut self.entries);
-        self.entries = vec![0; old.len() * 2];
+        // By half, so that an entry never costs more than 16 bytes.
+        self.entries = vec![0; old.len() + old.len() / 2];
         for entry in old {
             if entry != 0 {
                 self.put(entry);

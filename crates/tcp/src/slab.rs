@@ -114,7 +114,7 @@ impl<S: Copy + Default> Slab<S> {
     pub(crate) fn drop_extra(&mut self, slot: u32) {
         let place = std::mem::replace(&mut self.cold_mut(slot).extra, NONE);
         if place != NONE {
-            *self.extras[place as usize] = Extra::default();
+            self.extras[place as usize] = Extra::default();
             self.unused_extras.push(place);
         }
     }
