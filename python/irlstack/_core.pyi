@@ -204,6 +204,7 @@ class RawOutputs:
         output_fields: Sequence[str] | None = None,
         header: bool = True,
         output_module: str | None = None,
+        of: str = "scan",
     ) -> Self: ...
 
 @final
@@ -271,6 +272,33 @@ class RawStack:
         dedup_method: str = "default",
         cores: Sequence[int] = ...,
         reprobe: int = 0,
+    ) -> RawRun: ...
+    def exchange(
+        self,
+        plan: Plan,
+        policy: Policy,
+        request: bytes | str,
+        *,
+        until: str | int | bytes = ...,
+        close: str = "rst",
+        max_bytes: int = 65536,
+        timeout: float = 10.0,
+        max_connections: int = ...,
+        max_per_prefix: int | None = None,
+        rows: str = "answered",
+        output_fields: Sequence[str] | None = None,
+        shard: int = 0,
+        sender_threads: int | None = None,
+        cooldown_time: float = 8.0,
+        max_runtime: float | None = None,
+        max_results: int | None = None,
+        min_hitrate: float = 0.0,
+        retries: int = 10,
+        max_sendto_failures: int | None = None,
+        max_memory: int = ...,
+        queue: int = 32,
+        cores: Sequence[int] = ...,
+        reprobe: int = 2,
     ) -> RawRun: ...
 
 def record_run(
