@@ -123,9 +123,9 @@ class ExchangeKeywords(RunKeywords, total=False):
     rows: Literal["success", "answered", "all"]
 
 
-_RUN_KEYWORDS = (
-    frozenset(ScanKeywords.__annotations__) | frozenset(ExchangeKeywords.__annotations__)
-) - frozenset(PlanKeywords.__annotations__)
+_RUN_KEYWORDS = (frozenset(ScanKeywords.__annotations__) | frozenset(ExchangeKeywords.__annotations__)) - frozenset(
+    PlanKeywords.__annotations__
+)
 _NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
 
 
@@ -168,9 +168,7 @@ class Request:
 
     def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str) -> Run:
         """The exchange, which opens its stack when it begins."""
-        return self._run(
-            "exchange", lambda: open_stack().exchange(self.plan, self.policy, request, **self.keywords)
-        )
+        return self._run("exchange", lambda: open_stack().exchange(self.plan, self.policy, request, **self.keywords))
 
     def _run(self, of: Literal["scan", "exchange"], start: Callable[[], RawRun]) -> Run:
         return Run(

@@ -327,13 +327,13 @@ def exchange(
     impairment: Impairment | None = None,
     **keywords: Unpack[ExchangeKeywords],
 ) -> Run:
-    """Connect to targets, send each a request, and hand over what came back.
+    r"""Connect to targets, send each a request, and hand over what came back.
 
     Targets are probed as in a scan; whoever answers the SYN gets a connection, in user space, with the request in the
     acknowledgement. Rows: saddr daddr sport dport timestamp status stage connect_ns first_byte_ns close_ns retransmits
     closed_by bytes truncated response, the statuses ZGrab2's.
 
-        for batch in irl.exchange("10.0.0.0/16", ports=80, request=b"GET / HTTP/1.0\\r\\n\\r\\n"):
+        for batch in irl.exchange("10.0.0.0/16", ports=80, request=b"GET / HTTP/1.0\r\n\r\n"):
             ...
 
     Args:
@@ -354,8 +354,8 @@ def exchange(
     Raises:
         ConfigError: something does not fit together.
         PolicyError: the targets may not be probed as it stands; the message says what is missing.
-        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack]; and where the host's kernel would
-            reset our connections.
+        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack]; and where the host's kernel
+            would reset our connections.
     """
     link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
     asked = Request(targets, keywords, opens=engine != "sim")

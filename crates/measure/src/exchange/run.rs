@@ -68,7 +68,7 @@ impl Exchange {
         let bounds = Arc::new(answers::Bounds {
             max_connections: config.max_connections as u64,
             memory,
-            taken: (0..workers).map(|_| 0.into()).collect(),
+            held: (0..workers).map(|_| 0.into()).collect(),
             max_bytes: config.max_bytes,
             prefixes: config.max_per_prefix.map(|most| Arc::new(Prefixes::new(most, family))),
         });
@@ -126,7 +126,8 @@ fn tcp(config: &ExchangeConfig, prepared: &Prepared) -> Result<Config, MeasureEr
     }
     if plan.probes > 1 {
         return Err(MeasureError::Config(
-            "an exchange sends one SYN a target, and again only to the silent: give --reprobe instead of --probes".into(),
+            "an exchange sends one SYN a target, and again only to the silent: give --reprobe instead of --probes"
+                .into(),
         ));
     }
     for (name, zero) in [
