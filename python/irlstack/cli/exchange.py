@@ -20,8 +20,8 @@ _DIALOGUE = Group("What is said", sort_key=2)
 @dataclass(kw_only=True)
 class _Dialogue:
     request: Annotated[str, Parameter(group=_DIALOGUE)] = ""
-    """TEXT, with \\r \\n \\t \\xNN, and {address} {port} {host} for the target's ({{ and }} are braces); or @FILE, as it
-    is. By default nothing is sent, and the peer speaks first."""
+    """TEXT, with \\r \\n \\t \\xNN, and {address} {port} {host} for the target's ({{ and }} are braces); or @FILE, as
+    it is. By default nothing is sent, and the peer speaks first."""
     until: Annotated[str, Parameter(group=_DIALOGUE)] = "close"
     """When the response is complete: close (the default), when the peer closes; a number of bytes; or the TEXT that
     ends it."""
