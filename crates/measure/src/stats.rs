@@ -225,7 +225,8 @@ impl Stats {
 
     /// Frames of every class that left.
     pub fn frames_sent(&self) -> u64 {
-        (self.probes_sent + self.resets_sent + self.segments_sent + self.neighbour_sent).saturating_sub(self.device_lost)
+        (self.probes_sent + self.resets_sent + self.segments_sent + self.neighbour_sent)
+            .saturating_sub(self.device_lost)
     }
 
     /// Connections that are over.
