@@ -1,0 +1,15 @@
+//! What the tests of conformance share: a machine in virtual time, a watch on all that it sends, and their parts.
+
+#![allow(dead_code, unreachable_pub, missing_docs)]
+
+pub mod dialogue;
+pub mod grammar;
+pub mod machine;
+pub mod script;
+pub mod segments;
+pub mod watch;
+
+/// Nanoseconds in a millisecond.
+pub const MS: u64 = 1_000_000;
+/// Nanoseconds in a second.
+pub const SECOND: u64 = 1_000_000_000;
