@@ -10,6 +10,7 @@ from irlstack.run import About
 
 __all__ = [
     "DEFAULT_RATE",
+    "EXCHANGE_SCHEMA_VERSION",
     "FILTER_BUILT",
     "SCHEMA_VERSION",
     "Baseline",
@@ -28,6 +29,7 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "exchange_fields",
     "interface",
     "pcap_version",
     "record_run",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 DEFAULT_RATE: int
+EXCHANGE_SCHEMA_VERSION: int
 FILTER_BUILT: bool
 SCHEMA_VERSION: int
 
@@ -274,6 +277,7 @@ def record_run(
     run: RawRun, outputs: RawOutputs, about: About, each_second: Callable[[str, str], object] | None
 ) -> tuple[str, Exception | None, bool, bool]: ...
 def refuse_early(plan: Plan, policy: Policy, opens: bool) -> None: ...
+def exchange_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 
 @final

@@ -5,10 +5,13 @@
 //! nobody reads pause the senders.
 #![deny(unsafe_code)]
 
+mod answers;
 mod attachment;
 mod bounds;
 mod columns;
 pub mod error;
+pub mod exchange;
+mod fields;
 mod judge;
 pub mod map;
 pub mod metadata;
@@ -17,6 +20,7 @@ pub mod pacer;
 pub mod passes;
 pub mod record;
 pub mod rows;
+pub mod run;
 pub mod scan;
 pub mod schema;
 mod search;
@@ -29,5 +33,6 @@ mod worker;
 
 pub use error::MeasureError;
 pub use map::{AnsweredMap, Dedup};
+pub use run::Run;
 pub use scan::{RowSelection, Scan, ScanConfig, ScanRate};
 pub use stats::Stats;

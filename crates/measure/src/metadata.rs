@@ -4,10 +4,11 @@ use irl_link::DeviceCounters;
 use serde_json::{Value, json};
 
 use crate::map::MapMode;
-use crate::scan::{Attachment, RowSelection, Scan};
+use crate::run::Run;
+use crate::scan::{Attachment, RowSelection};
 use crate::stats::Stats;
 
-/// What the scan itself does not know.
+/// What the run itself does not know.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The command line, or the call, that began the run.
@@ -29,17 +30,17 @@ pub struct About {
 }
 
 /// The document of a run, at any time of it.
-pub fn document(scan: &Scan, about: &About) -> Value {
-    let config = scan.config();
+pub fn document(run: &Run, about: &About) -> Value {
+    let config = run.config();
     let plan = &config.plan;
-    let stats = scan.stats();
-    let engine = scan.engine();
-    let times = scan.times();
+    let stats = run.stats();
+    let engine = run.engine();
+    let times = run.times();
     let settings = config.policy.settings();
     let sent_over_s = (times.last_frame - times.first_frame) as f64 / 1e9;
     let counts = config.compiled.targets().counts();
-    let interfaces: Vec<Value> = scan.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
-    let map = match scan.map().mode() {
+    let interfaces: Vec<Value> = run.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
+    let map = match run.map().mode() {
         MapMode::Exact => "exact".to_owned(),
         MapMode::Window { places } => format!(
             "window of {places} targets: a target's second answer is a repeat unless one that shares its place answered \
@@ -117,11 +118,11 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "send_s": sent_over_s.max(0.0),
         "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
         "targets_scanned": stats.targets,
-        "passes": scan.passes(),
+        "passes": run.passes(),
         "packets_sent": stats.frames_sent(),
         "first_scanned": config.compiled.target(0).map(|(_, target)| plan.family.address(target.address)),
-        "first_frame": scan.first_frame().map(|frame| hex(&frame)),
-        "ended_by": scan.ended_by(),
+        "first_frame": run.first_frame().map(|frame| hex(&frame)),
+        "ended_by": run.ended_by(),
         "sent": stats.probes_sent,
         "found": stats.found,
         "hitrate": stats.hit_rate(),
@@ -138,10 +139,10 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "pcap_drop": stats.overruns,
         "stats": stats,
         "imbalances": stats.imbalances(None),
-        "filter": counts_by_name(scan.filter_counters()),
-        "device": scan.device().map(since),
-        "network": scan.extra_counters(),
-        "per_second": scan.seconds(),
+        "filter": counts_by_name(run.filter_counters()),
+        "device": run.device().map(since),
+        "network": run.extra_counters(),
+        "per_second": run.seconds(),
     });
     let end = json!({
         "rows_lost": about.rows_lost,

@@ -121,6 +121,11 @@ impl Shared {
         }
     }
 
+    /// What is added to the monotonic clock for UTC, in ns.
+    pub(crate) fn utc_minus_mono(&self) -> i64 {
+        self.started_utc_ns - self.started_ns as i64
+    }
+
     /// All counters so far.
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::gather(&self.counters);

@@ -65,7 +65,9 @@ fn segment(number: u64, answer: bool, now_us: u32) -> Segment {
     let (iss, irs) = numbers(number);
     let timestamps = Some((now_us, now_us.wrapping_sub(300)));
     let options = match answer {
-        false => Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps, ..Options::default() },
+        false => {
+            Options { mss: Some(1460), window_scale: Some(7), sack_permitted: true, timestamps, ..Options::default() }
+        }
         true => Options { timestamps, ..Options::default() },
     };
     let (seq, ack, flags) = match answer {

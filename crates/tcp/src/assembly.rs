@@ -11,8 +11,9 @@ pub(crate) struct Assembly {
     buffer: Vec<u8>,
     base: Seq,
     pub(crate) ranges: Ranges,
-    /// The range that came last: it is told first (RFC 2018, section 4).
-    latest: Option<Seq>,
+    /// A number of each range that came lately, the latest first: in this order they are told, and told again (RFC 2018,
+    /// section 4).
+    recent: [Option<Seq>; 4],
     /// What came twice, to be told once (RFC 2883).
     pub(crate) duplicate: Option<(Seq, Seq)>,
     /// The number of a FIN that came before data it follows.
@@ -49,7 +50,8 @@ impl Assembly {
         }
         self.buffer[start..end].copy_from_slice(data);
         self.ranges.insert(seq, last);
-        self.latest = Some(seq);
+        self.recent.rotate_right(1);
+        self.recent[0] = Some(seq);
         Some(self.buffer.capacity() - before)
     }
 
@@ -68,7 +70,7 @@ impl Assembly {
         let before = self.buffer.capacity();
         if self.ranges.is_empty() {
             self.buffer = Vec::new();
-            self.latest = None;
+            self.recent = [None; 4];
         } else {
             let gone = (next.since(self.base) as usize).min(self.buffer.len());
             self.buffer.drain(..gone);
@@ -82,7 +84,8 @@ impl Assembly {
         self.buffer.capacity()
     }
 
-    /// The blocks to be told, in their order: what came twice (RFC 2883), what came last, the others from above.
+    /// The blocks to be told, in their order: what came twice (RFC 2883), what came last, the others by how lately they
+    /// came, as far as that is remembered.
     pub(crate) fn sacks(&mut self, next: Seq) -> Sacks {
         let mut sacks = Sacks::default();
         if let Some((left, right)) = self.duplicate.take() {
@@ -92,9 +95,8 @@ impl Assembly {
                 sacks.push(start.0, end.0);
             }
         }
-        let first = self.latest.and_then(|latest| self.holding(latest));
-        let others = self.ranges.iter().rev().filter(|range| Some(*range) != first);
-        for (left, right) in first.into_iter().chain(others) {
+        let recent = self.recent.iter().flatten().filter_map(|seq| self.holding(*seq));
+        for (left, right) in recent.chain(self.ranges.iter().rev()) {
             if !sacks.iter().any(|block| block == (left.0, right.0)) {
                 sacks.push(left.0, right.0);
             }
@@ -136,8 +138,10 @@ mod tests {
         }
         let told = |assembly: &mut Assembly| assembly.sacks(Seq(0)).iter().collect::<Vec<_>>();
         assert_eq!(told(&mut assembly), [(200, 210), (300, 310), (100, 110)]);
+        assembly.keep(Seq(0), Seq(110), &[0; 5], 1 << 20).unwrap();
+        assert_eq!(told(&mut assembly), [(100, 115), (200, 210), (300, 310)], "the others as they came");
         assembly.duplicate = Some((Seq(302), Seq(305)));
-        assert_eq!(told(&mut assembly), [(302, 305), (300, 310), (200, 210), (100, 110)]);
+        assert_eq!(told(&mut assembly), [(302, 305), (300, 310), (100, 115), (200, 210)]);
         assert_eq!(told(&mut assembly).len(), 3, "it is told once");
     }
 

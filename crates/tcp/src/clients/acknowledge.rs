@@ -23,18 +23,24 @@ impl<U: Upper> Clients<U> {
             hot.snd_wnd = window;
         }
         if newly > 0 {
+            let mut measured = false;
             if let Some((_, echo)) = segment.options.timestamps.filter(|_| hot.has(flags::TIMESTAMPS)) {
                 let rtt = clock.wrapping_sub(echo);
                 if rtt <= 60_000_000 {
                     cold.measured(rtt);
+                    measured = true;
                 }
             } else if hot.take(flags::TIMED) {
-                // Sent when the timer was set (Karn: only what was sent once).
-                let sent = cold.resend_at.wrapping_sub(cold.rto(least));
+                // Sent when the timer was set.
+                let sent = cold.resend_at.wrapping_sub(backed_off(cold.rto(least), hot.backoff));
                 cold.measured(now.ms.wrapping_sub(sent).min(60_000).saturating_mul(1000));
+                measured = true;
+            }
+            if measured {
+                // Karn: a timeout stays doubled until something is measured that was sent once (RFC 6298, section 5).
+                hot.backoff = 0;
             }
             hot.snd_una = ack;
-            hot.backoff = 0;
             hot.duplicate_acks = 0;
             hot.clear(flags::RESEND | flags::TIMED);
         }
@@ -90,6 +96,7 @@ impl<U: Upper> Clients<U> {
                 cold.cwnd = cwnd;
                 hot.set(flags::RESEND);
             }
+            Phase::Recovery if over && sack => cold.cwnd = ssthresh,
             Phase::Recovery if over => cold.cwnd = ssthresh.min(flight.max(mss) + mss).max(2 * mss),
             Phase::Recovery if !sack && newly > 0 => {
                 // A partial acknowledgement: the next hole (RFC 6582, 3.2, step 3).
@@ -114,7 +121,6 @@ impl<U: Upper> Clients<U> {
             }
             // The window is open: what was sent to probe it, and not taken, counts as never sent.
             hot.snd_nxt = hot.snd_una;
-            hot.backoff = 0;
             hot.clear(flags::TIMER | flags::PERSIST | flags::PROBE);
         }
         if hot.outstanding() > 0 {
@@ -126,6 +132,7 @@ impl<U: Upper> Clients<U> {
         }
         let more = hot.unsent() > 0 || (hot.has(flags::OUR_FIN) && !hot.fin_sent());
         if hot.snd_wnd == 0 && more {
+            // The persist timer begins with the timeout and is doubled from there.
             hot.backoff = 0;
             cold.resend_at = now.ms.wrapping_add(cold.rto(least));
             hot.set(flags::TIMER | flags::PERSIST);

@@ -2,6 +2,7 @@
 
 use irl_wire::packet::tcp_flags;
 
+use super::acknowledge::backed_off;
 use super::{Clients, Now, Reply, data_sent};
 use crate::connection::{NONE, flags};
 use crate::segment::{OptionBytes, Outgoing};
@@ -75,14 +76,18 @@ impl<U: Upper> Clients<U> {
         hot.clear(flags::TIMED);
         let sent = data_sent(hot, from);
         let len = to.map_or(sent, |to| to.since(from).min(sent)).min(most);
-        let ends = from + len == hot.snd_end && hot.fin_sent();
+        let last = from + len == hot.snd_end;
+        let mut set = if last && hot.fin_sent() { tcp_flags::FIN } else { 0 };
+        if last && len > 0 {
+            set |= tcp_flags::PSH;
+        }
         let cold = self.slab.cold_mut(slot);
         cold.retransmits = cold.retransmits.saturating_add(1);
         self.counters.retransmits += 1;
         if let Some(extra) = self.slab.extra(slot) {
             extra.sent.resent = extra.sent.resent.later(from + len);
         }
-        self.segment(slot, from, len, if ends { tcp_flags::FIN } else { 0 }, now)
+        self.segment(slot, from, len, set, now)
     }
 
     /// What the scoreboard wants to be sent again, as far as the congestion window goes.
@@ -134,10 +139,9 @@ impl<U: Upper> Clients<U> {
         hot.snd_nxt += len + u32::from(fin);
         if alone {
             // The timer starts with the first that is outstanding.
-            hot.backoff = 0;
             hot.clear(flags::PERSIST);
             hot.set(flags::TIMER | flags::TIMED);
-            cold.resend_at = now.ms.wrapping_add(cold.rto(least));
+            cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
         }
         let mut set = if fin { tcp_flags::FIN } else { 0 };
         if last && len > 0 {
