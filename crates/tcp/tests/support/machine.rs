@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use irl_tcp::{Batch, Clients, Config, Flow, IcmpError, Segment, Upper};
+use irl_tcp::{Batch, Clients, Config, Flow, IcmpError, Outgoing, Segment, Upper};
 use irl_wire::packet::tcp_flags::{ACK, RST, SYN};
 
 use super::segments::{Sent, relative};
@@ -15,6 +15,8 @@ pub struct Machine<U: Upper<State = u64>> {
     pub config: Config,
     pub now_ns: u64,
     pub out: VecDeque<(Flow, Sent)>,
+    /// The same as the table gave them out.
+    pub raw: VecDeque<(Flow, Outgoing<u64>)>,
     pub watches: HashMap<Flow, Watch>,
     /// How much each connection may have asked to send: what [`Watch::check`] is told.
     pub asked: fn(&U, Flow) -> u64,
@@ -33,6 +35,7 @@ impl<U: Upper<State = u64>> Machine<U> {
             config,
             now_ns,
             out: VecDeque::new(),
+            raw: VecDeque::new(),
             watches: HashMap::new(),
             asked,
             faults: Vec::new(),
@@ -110,6 +113,7 @@ impl<U: Upper<State = u64>> Machine<U> {
                 self.faults.push(format!("bytes from offset {} go out as {sent}", out.offset));
             }
             self.out.push_back((out.flow, sent));
+            self.raw.push_back((out.flow, out));
             count += 1;
             assert!(count < 100_000, "output without an end");
         }

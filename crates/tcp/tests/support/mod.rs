@@ -3,10 +3,15 @@
 #![allow(dead_code, unreachable_pub, missing_docs)]
 
 pub mod dialogue;
+pub mod farm;
 pub mod grammar;
 pub mod machine;
+pub mod packets;
+pub mod random;
 pub mod script;
 pub mod segments;
+pub mod simulation;
+pub mod smol;
 pub mod watch;
 
 /// Nanoseconds in a millisecond.

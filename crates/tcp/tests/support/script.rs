@@ -330,7 +330,7 @@ fn config(case: &Case) -> Config {
             "max_retransmits" => config.max_retransmits = value as u8,
             "delayed_ack" => config.delayed_ack = value as u32,
             "linger" => config.linger = value as u32,
-            "idle" => config.idle = value as u32,
+            "patience" => config.patience = value as u32,
             "max_connections" => config.max_connections = value as usize,
             "max_buffered" => config.max_buffered = value as usize,
             "no_sack" => config.sack_permitted = false,
