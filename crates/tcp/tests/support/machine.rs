@@ -20,6 +20,8 @@ pub struct Machine<U: Upper<State = u64>> {
     pub watches: HashMap<Flow, Watch>,
     /// How much each connection may have asked to send: what [`Watch::check`] is told.
     pub asked: fn(&U, Flow) -> u64,
+    /// How often a timer made it do something.
+    pub fired: usize,
     /// What should never be, in words.
     pub faults: Vec<String>,
     /// What sequence numbers of flows without a watch count from.
@@ -38,6 +40,7 @@ impl<U: Upper<State = u64>> Machine<U> {
             raw: VecDeque::new(),
             watches: HashMap::new(),
             asked,
+            fired: 0,
             faults: Vec::new(),
             base: (0, 0),
             batch: Batch::new(),
@@ -51,9 +54,11 @@ impl<U: Upper<State = u64>> Machine<U> {
 
     /// Takes in segments as one batch, and lets out what they cause.
     pub fn receive_all(&mut self, segments: &[(Segment, Vec<u8>)]) {
+        let mut opened = Vec::new();
         for (segment, data) in segments {
             let synack = segment.flags & (SYN | ACK | RST) == SYN | ACK;
-            if synack && (self.clients.is_empty() || !self.watches.contains_key(&segment.flow)) {
+            if synack && !self.clients.contains(&segment.flow) && !opened.contains(&segment.flow) {
+                opened.push(segment.flow);
                 let (scale, window) = (self.config.window_scale, self.config.syn_window);
                 let timestamps = self.config.timestamp_offset.is_some();
                 self.watches.insert(segment.flow, Watch::new(segment, scale, window, timestamps));
@@ -90,6 +95,7 @@ impl<U: Upper<State = u64>> Machine<U> {
             assert!(turns < 1000, "the timer at {at} ns does not go away: it is {} ns", self.now_ns);
             self.now_ns = self.now_ns.max(at);
             self.clients.expire(self.now_ns, &mut self.upper);
+            self.fired += 1;
             self.drain();
         }
         self.now_ns = until_ns;

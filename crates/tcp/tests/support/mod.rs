@@ -13,6 +13,7 @@ pub mod segments;
 pub mod simulation;
 pub mod smol;
 pub mod watch;
+pub mod wild;
 
 /// Nanoseconds in a millisecond.
 pub const MS: u64 = 1_000_000;

@@ -22,10 +22,10 @@ pub struct Watch {
     scales: Option<(u8, u8)>,
     /// As far as any segment of the peer's ever let us send, and as far as we have.
     peer_edge: i64,
-    sent_edge: i64,
+    pub sent_edge: i64,
     /// As far as we ever let the peer send.
     pub our_edge: i64,
-    highest_ack: i64,
+    pub highest_ack: i64,
     timestamps: bool,
     sack_permitted: bool,
     our_fin: Option<i64>,
