@@ -1,4 +1,4 @@
-//! Whatever comes in: nothing panics, nothing leaks, nothing is acknowledged that did not come, no window shrinks, and
+//! Whatever comes in (`IRL_CASES=300000` tries more of it): nothing panics, nothing leaks, nothing is acknowledged that did not come, no window shrinks, and
 //! nothing goes out that was not asked for.
 
 mod support;
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use support::wild::Scene;
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 3000, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: support::asked("IRL_CASES", 3000) as u32, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Rule: RFC 9293 3.10.7, RFC 5961 5.2, RFC 9293 SHLD-14
     #[test]

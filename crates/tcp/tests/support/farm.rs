@@ -57,12 +57,14 @@ pub struct Farm {
     pub plans: Vec<Plan>,
     pub ours: Vec<Ours>,
     pub faults: Vec<String>,
+    /// Data may be anything: somebody changes them on their way.
+    pub hostile: bool,
 }
 
 impl Farm {
     pub fn new(plans: Vec<Plan>) -> Self {
         let ours = vec![Ours::default(); plans.len()];
-        Self { plans, ours, faults: Vec::new() }
+        Self { plans, ours, faults: Vec::new(), hostile: false }
     }
 
     pub fn asked(&self, flow: Flow) -> u64 {
@@ -110,7 +112,8 @@ impl Upper for Farm {
     fn on_connect(&mut self, call: &mut Call<'_, u64>) {
         let number = *call.state() as usize;
         self.ours[number].opened += 1;
-        call.within(if self.plans[number].ending == Ending::TheyReset { 600_000 } else { 100_000_000 });
+        let patient = !self.hostile && self.plans[number].ending != Ending::TheyReset;
+        call.within(if patient { 100_000_000 } else { 600_000 });
         let plan = self.plans[number];
         if plan.up > 0 {
             self.send(call, number, plan.up);
@@ -129,6 +132,10 @@ impl Upper for Farm {
         let number = *call.state() as usize;
         let offset = self.ours[number].received;
         let stream = down_stream(number);
+        if self.hostile {
+            self.ours[number].received += data.len() as u64;
+            return;
+        }
         if let Some(at) = (0..data.len()).find(|at| data[*at] != byte_at(stream, offset + *at as u64)) {
             self.fault(number as u64, &format!("byte {} of what came is wrong", offset + at as u64));
         }
@@ -148,6 +155,10 @@ impl Upper for Farm {
     fn on_finish(&mut self, call: &mut Call<'_, u64>) {
         let number = *call.state() as usize;
         self.ours[number].finishes += 1;
+        if self.hostile {
+            call.close(Close::Finish);
+            return;
+        }
         if self.ours[number].finishes > 1 || self.ours[number].received != u64::from(self.plans[number].down) {
             self.fault(number as u64, "the peer's finish came twice or too early");
         }

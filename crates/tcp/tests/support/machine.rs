@@ -52,12 +52,17 @@ impl<U: Upper<State = u64>> Machine<U> {
         self.receive_all(&[(segment, data.to_vec())]);
     }
 
-    /// Takes in segments as one batch, and lets out what they cause.
+    /// Takes in segments as one batch, and lets out what they cause. (As two, where a second SYN-ACK for the same flow
+    /// might be the one that is accepted: its numbers are what the watch needs.)
     pub fn receive_all(&mut self, segments: &[(Segment, Vec<u8>)]) {
         let mut opened = Vec::new();
         for (segment, data) in segments {
             let synack = segment.flags & (SYN | ACK | RST) == SYN | ACK;
-            if synack && !self.clients.contains(&segment.flow) && !opened.contains(&segment.flow) {
+            if synack && opened.contains(&segment.flow) {
+                self.flush();
+                opened.clear();
+            }
+            if synack && !self.clients.contains(&segment.flow) {
                 opened.push(segment.flow);
                 let (scale, window) = (self.config.window_scale, self.config.syn_window);
                 let timestamps = self.config.timestamp_offset.is_some();
@@ -68,7 +73,11 @@ impl<U: Upper<State = u64>> Machine<U> {
             }
             self.batch.push(*segment, data);
         }
-        let (before, count) = (self.out.len(), segments.len());
+        self.flush();
+    }
+
+    fn flush(&mut self) {
+        let (before, count) = (self.out.len(), self.batch.len());
         self.clients.receive(self.now_ns, &mut self.batch, &mut self.upper);
         if !self.batch.is_empty() {
             self.faults.push("a batch that was taken in is not empty".into());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use irl_tcp::{Config, IcmpError, Why};
+use irl_tcp::{Config, IcmpError, Segment, Why};
 use irl_wire::packet::tcp_flags::{FIN, SYN};
 use smoltcp::iface::SocketHandle;
 use smoltcp::socket::tcp::Socket;
@@ -27,6 +27,8 @@ pub struct Weather {
     pub jitter_ms: u64,
     /// The MTU of the way from us to the peer, which routers tell by ICMP.
     pub mtu: u16,
+    /// In percent, of the segments for us: somebody changes one thing in them.
+    pub changed: u64,
 }
 
 /// What came of a run.
@@ -38,6 +40,17 @@ pub struct Outcome {
     pub bytes: u64,
     pub packets: u64,
     pub ends: Vec<Option<Why>>,
+}
+
+impl Outcome {
+    /// Sums up.
+    pub fn add(&mut self, other: &Self) {
+        self.dialogues += other.dialogues;
+        self.finished += other.finished;
+        self.retransmits += other.retransmits;
+        self.bytes += other.bytes;
+        self.packets += other.packets;
+    }
 }
 
 enum Parcel {
@@ -72,7 +85,17 @@ pub struct Simulation {
 impl Simulation {
     /// Draws everything from the seed.
     pub fn draw(seed: u64) -> Self {
+        Self::draw_with(Random(seed), 0)
+    }
+
+    /// The same, with somebody on the way who changes what comes. Then streams need not come through, but all has to end.
+    pub fn draw_hostile(seed: u64) -> Self {
         let mut random = Random(seed);
+        let changed = random.pick(&[1, 5, 20, 60]);
+        Self::draw_with(random, changed)
+    }
+
+    fn draw_with(mut random: Random, changed: u64) -> Self {
         let weather = Weather {
             loss: random.pick(&[0, 0, 1, 2, 5, 10, 20, 30]),
             duplicate: random.pick(&[0, 0, 1, 5, 20]),
@@ -80,6 +103,7 @@ impl Simulation {
             delay_ms: random.pick(&[0, 1, 10, 50, 200]),
             jitter_ms: random.pick(&[0, 0, 1, 10, 100]),
             mtu: random.pick(&[1500, 1500, 1500, 1000, 576]),
+            changed,
         };
         let count = random.pick(&[1, 1, 2, 5, 12]);
         let sizes = [0, 1, 100, 1000, 1460, 5000, 20_000, 60_000];
@@ -114,6 +138,30 @@ impl Simulation {
         Self::new(random, weather, plans)
     }
 
+    fn change(&mut self, segment: &mut Segment, data: &mut Vec<u8>) {
+        let random = &mut self.random;
+        let by = match random.below(4) {
+            0 => 1 + random.below(3) as u32,
+            1 => random.below(3000) as u32,
+            2 => random.below(1 << 17) as u32,
+            _ => random.next() as u32,
+        };
+        let by = if random.percent(50) { by } else { by.wrapping_neg() };
+        match random.below(9) {
+            0 | 1 => segment.seq = segment.seq.wrapping_add(by),
+            2 | 3 => segment.ack = segment.ack.wrapping_add(by),
+            4 => segment.flags ^= 1 << random.below(8),
+            5 => segment.window = by as u16,
+            6 => {
+                if let Some((value, _)) = &mut segment.options.timestamps {
+                    *value = value.wrapping_add(by);
+                }
+            }
+            7 => segment.options.sacks.push(segment.ack.wrapping_add(by), segment.ack.wrapping_add(by / 2 + 500)),
+            _ => data.resize(random.below(3000) as usize, 7),
+        }
+    }
+
     pub fn new(mut random: Random, weather: Weather, plans: Vec<Plan>) -> Self {
         let timestamps = random.percent(50);
         let mut config = Config::new([random.next(), random.next()], false, random.next() as u32);
@@ -126,6 +174,9 @@ impl Simulation {
         config.linger = 100_000_000;
         config.patience = 100_000_000;
         config.min_rto = random.pick(&[200, 1000]);
+        if weather.changed > 0 {
+            (config.linger, config.patience) = (600_000, 600_000);
+        }
         let start_ns = random.pick(&[0, 1_234_567, 4_294_000 * MS, u64::from(u32::MAX) * MS - 20 * SECOND]);
         let mut host = Host::new(THEIRS, 1500, random.next());
         let buffer = random.pick(&[1000, 10_000, 65_535, 200_000]);
@@ -136,7 +187,8 @@ impl Simulation {
             host.sockets.get_mut::<Socket<'_>>(handle).listen(PORT).expect("a fresh socket can listen");
             listening.push(handle);
         }
-        let machine = Machine::new(config, start_ns, Farm::new(plans), |farm, flow| farm.asked(flow));
+        let farm = Farm { hostile: weather.changed > 0, ..Farm::new(plans) };
+        let machine = Machine::new(config, start_ns, farm, |farm, flow| farm.asked(flow));
         let mut simulation = Self {
             random,
             weather,
@@ -241,7 +293,10 @@ impl Simulation {
             match entry.remove() {
                 Parcel::ToPeer(bytes) => self.host.wire.inbox.push_back(bytes),
                 Parcel::ToUs(bytes) => {
-                    let Some((segment, data)) = segment(&bytes) else { continue };
+                    let Some((mut segment, mut data)) = segment(&bytes) else { continue };
+                    if self.random.percent(self.weather.changed) {
+                        self.change(&mut segment, &mut data);
+                    }
                     if let Some(number) = self.machine.upper.number(segment.flow) {
                         self.fins[number] |= segment.flags & FIN != 0;
                     }
@@ -318,6 +373,10 @@ impl Simulation {
 
     fn judge(self) -> Result<Outcome, String> {
         let Self { machine, theirs, weather, syns, fins, packets, mut faults, .. } = self;
+        if weather.changed > 0 {
+            // What the peer reads is right all the same, but its streams may not be whole.
+            faults.clear();
+        }
         faults.extend(machine.faults.iter().take(5).cloned());
         faults.extend(machine.upper.faults.iter().cloned());
         if !machine.clients.is_empty() || machine.clients.next_expiry_ns().is_some() || machine.clients.has_output() {
@@ -367,7 +426,7 @@ impl Simulation {
             let again = syns[number] > 1 || weather.duplicate > 0;
             let other_socket = again && ended.why == Why::ResetByPeer && ended.acknowledged == 0;
             outcome.finished += usize::from(intact);
-            if !right && !(other_socket && ours.received == 0) {
+            if !right && weather.changed == 0 && !(other_socket && ours.received == 0) {
                 faults.push(format!(
                     "dialogue {number} of {plan:?} ended so: {ended:?}; the peer read {} and wrote {}",
                     theirs.read, theirs.wrote

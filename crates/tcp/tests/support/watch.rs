@@ -16,6 +16,8 @@ pub struct Watch {
     pub theirs: u32,
     /// What came, as pieces of the peer's stream from its SYN, sorted and apart.
     pieces: Vec<(i64, i64)>,
+    /// What began before the stream: no peer sends it, but it came, and a D-SACK may say so.
+    before: Vec<(i64, i64)>,
     /// Where the peer's FINs stand: right behind their data.
     fins: Vec<i64>,
     /// The peer's scale, and ours when the peer had one.
@@ -39,6 +41,7 @@ impl Watch {
             ours: synack.ack.wrapping_sub(1),
             theirs: synack.seq,
             pieces: Vec::new(),
+            before: Vec::new(),
             fins: Vec::new(),
             scales,
             peer_edge: 1 + i64::from(synack.window),
@@ -56,6 +59,9 @@ impl Watch {
         let syn = segment.flags & SYN != 0;
         let start = relative(segment.seq, self.theirs) + i64::from(syn);
         let end = start + len as i64;
+        if len > 0 && start < 1 {
+            self.before.push((start, end));
+        }
         if len > 0 && end > 1 {
             self.pieces.push((start.max(1), end));
             self.pieces.sort_unstable();
@@ -151,9 +157,10 @@ impl Watch {
             return Err(format!("{} blocks where {most} are the most", sent.sacks.len()));
         }
         for (place, &(left, right)) in sent.sacks.iter().enumerate() {
-            let came = self.pieces.iter().any(|&(from, to)| from <= left && right <= to)
-                || self.fins.contains(&(right - 1))
-                    && self.pieces.iter().any(|&(from, to)| from <= left && right - 1 <= to);
+            let within = |pieces: &[(i64, i64)], right| pieces.iter().any(|&(from, to)| from <= left && right <= to);
+            let fin = self.fins.contains(&(right - 1));
+            let came = within(&self.pieces, right) || fin && within(&self.pieces, right - 1);
+            let came = came || place == 0 && within(&self.before, right);
             if left >= right || !came {
                 return Err(format!("block {left}:{right} names what did not come"));
             }

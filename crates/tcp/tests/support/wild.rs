@@ -7,7 +7,7 @@ use irl_wire::packet::tcp_flags::{ACK, RST, SYN};
 
 use super::machine::Machine;
 use super::random::Random;
-use super::segments::{absolute, byte_at, bytes_at};
+use super::segments::{Sent, absolute, byte_at, bytes_at, letters, relative};
 use super::{MS, SECOND};
 
 /// One connection of the owner's.
@@ -133,6 +133,8 @@ pub struct Scene {
     theirs: u32,
     taken_in: usize,
     turns: usize,
+    /// What was taken in, with how much had gone out before.
+    log: Vec<(usize, Segment, usize)>,
 }
 
 impl Scene {
@@ -159,7 +161,7 @@ impl Scene {
         let start_ns = random.pick(&[0, 999_999, 3600 * SECOND, u64::from(u32::MAX) * MS - 3 * SECOND]);
         let (ours, theirs) = (random.pick(&[0, 1, 7_000_000, u32::MAX - 10]), random.pick(&[0, 9, u32::MAX - 2000]));
         let machine = Machine::new(config, start_ns, Wild::new(random), |wild, flow| wild.asked(flow));
-        Self { machine, ours, theirs, taken_in: 0, turns: 0 }
+        Self { machine, ours, theirs, taken_in: 0, turns: 0, log: Vec::new() }
     }
 
     fn flow(&self, pick: u32) -> Flow {
@@ -198,7 +200,9 @@ impl Scene {
             7..10 => {
                 // A row of segments as one batch; without SYN, so that no connection begins in the middle.
                 let row: Vec<_> = (0..1 + size % 5)
-                    .map(|number| self.segment(pick + number, place.rotate_left(number * 5), size, extra, more ^ number))
+                    .map(|number| {
+                        self.segment(pick + number, place.rotate_left(number * 5), size, extra, more ^ number)
+                    })
                     .filter(|(segment, _)| segment.flags & SYN == 0)
                     .collect();
                 self.take_in(&row);
@@ -215,6 +219,8 @@ impl Scene {
 
     fn take_in(&mut self, segments: &[(Segment, Vec<u8>)]) {
         self.taken_in += segments.len();
+        let before = self.machine.out.len();
+        self.log.extend(segments.iter().map(|(segment, data)| (before, *segment, data.len())));
         self.machine.receive_all(segments);
     }
 
@@ -297,6 +303,7 @@ impl Scene {
             let until_ns = self.machine.now_ns + 400 * SECOND;
             self.machine.advance_to(until_ns);
         }
+        let story = self.story();
         let Self { machine, taken_in, turns, .. } = self;
         let left = machine.clients.len();
         if left > 0 || machine.clients.next_expiry_ns().is_some() || machine.upper.opened != machine.upper.closed {
@@ -310,6 +317,27 @@ impl Scene {
         }
         faults.extend(machine.faults.iter().take(3).cloned());
         faults.extend(machine.upper.faults.iter().take(3).cloned());
-        if faults.is_empty() { Ok(()) } else { Err(faults.join("\n")) }
+        if faults.is_empty() { Ok(()) } else { Err(format!("{}\n{:?}\n{story}", faults.join("\n"), machine.config)) }
+    }
+
+    /// What went in and out, for whoever has to find the fault.
+    fn story(&self) -> String {
+        let mut out = self.machine.out.iter().enumerate().peekable();
+        let mut lines = Vec::new();
+        let sent = |(_, (flow, sent)): (usize, &(Flow, Sent))| format!("  {} {} > {sent}", sent.at_ns, flow.our_port);
+        for (before, segment, len) in &self.log {
+            while let Some(one) = out.next_if(|(at, _)| at < before) {
+                lines.push(sent(one));
+            }
+            let watch = self.machine.watches.get(&segment.flow);
+            let (ours, theirs) = watch.map_or(self.machine.base, |watch| (watch.ours, watch.theirs));
+            let (seq, ack) = (relative(segment.seq, theirs), relative(segment.ack, ours));
+            let (flags, options) = (letters(segment.flags), segment.options);
+            let window = segment.window;
+            let port = segment.flow.our_port;
+            lines.push(format!("  {port} < {flags} {seq}({len}) ack {ack} win {window} {options:?}"));
+        }
+        lines.extend(out.map(sent));
+        lines.join("\n")
     }
 }
