@@ -296,6 +296,9 @@ impl Simulation {
                     let Some((mut segment, mut data)) = segment(&bytes) else { continue };
                     if self.random.percent(self.weather.changed) {
                         self.change(&mut segment, &mut data);
+                        if self.trace {
+                            println!("{:>14} < changed to {segment:?} with {} bytes", self.machine.now_ns, data.len());
+                        }
                     }
                     if let Some(number) = self.machine.upper.number(segment.flow) {
                         self.fins[number] |= segment.flags & FIN != 0;

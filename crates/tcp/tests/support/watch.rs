@@ -60,7 +60,7 @@ impl Watch {
         let start = relative(segment.seq, self.theirs) + i64::from(syn);
         let end = start + len as i64;
         if len > 0 && start < 1 {
-            self.before.push((start, end));
+            self.before.push((start - i64::from(syn), end));
         }
         if len > 0 && end > 1 {
             self.pieces.push((start.max(1), end));
