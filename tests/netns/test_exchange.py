@@ -61,13 +61,10 @@ def test_an_interrupted_exchange_keeps_its_rows_and_leaves_no_connection_behind(
     assert held.stdout == "", "each was reset"
 
 
-def test_without_the_filter_the_hosts_own_address_is_refused(make_pair_of_packet_sockets: Pair) -> None:
-    pair = make_pair_of_packet_sockets
-    done = subprocess.run(
-        ["ip", "netns", "exec", pair.a, "setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all", *IRLSTACK]
-        + ["exchange", f"{GATEWAY}/32", "-p", "80", "-i", "va", "-S", CLIENT, "--engine", "packet", "-r", "10", *GET],
-        capture_output=True,
-        text=True,
-    )
+def test_without_the_filter_the_hosts_own_address_is_refused(pair: Pair) -> None:
+    without = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all"]
+    asked = ["exchange", f"{GATEWAY}/32", "-p", "80", "-i", "va", "-S", CLIENT, "--engine", "packet", "-r", "10", *GET]
+    command = ["ip", "netns", "exec", pair.a, *without, *IRLSTACK, *asked]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 4, done.stderr
     assert "kernel would reset our connections" in done.stderr
