@@ -60,10 +60,9 @@ impl Exchange {
             max_data: max_data(config.longest_request)?,
             ..prepared.request()
         };
-        let request = WorkerRequest {
-            frame_len: request.frame_len.max(answers::frame_len(config.longest_request, tcp.mtu)),
-            ..request
-        };
+        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
+        let longest = answers::frame_len(config.longest_request, tcp.mtu, &endpoints.concat());
+        let request = WorkerRequest { frame_len: request.frame_len.max(longest), ..request };
         let workers = usize::from(config.scan.workers);
         let bounds = Arc::new(answers::Bounds {
             max_connections: config.max_connections as u64,
@@ -76,7 +75,6 @@ impl Exchange {
         let tcp = Config { max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX), ..tcp };
         let schema = schema::exchange(family, &config.columns, &Fields::empty());
         let ports = prepared.ports;
-        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
         let told = config.clone();
         prepared
             .start(map, &request, schema, Some(config), |number, _, ours, shared| {
