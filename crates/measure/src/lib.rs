@@ -13,6 +13,7 @@ pub mod error;
 pub mod exchange;
 mod fields;
 mod judge;
+pub mod listing;
 pub mod map;
 pub mod metadata;
 pub mod output;

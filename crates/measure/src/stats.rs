@@ -169,6 +169,21 @@ impl WorkerCounters {
         counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
     }
 
+    /// Connections that are over.
+    pub(crate) fn connections_closed(&self) -> u64 {
+        [
+            &self.connections_reset,
+            &self.connections_finished,
+            &self.connections_reset_by_peer,
+            &self.connections_timed_out,
+            &self.connections_unreachable,
+            &self.connections_aborted,
+        ]
+        .map(|each| each.load(Ordering::Relaxed))
+        .iter()
+        .sum()
+    }
+
     pub(crate) fn set_gate(&self, gate: &GateCounters) {
         let set = |built: &AtomicU64, policy: &AtomicU64, device: &AtomicU64, sent: &AtomicU64, of: &ClassCounters| {
             built.store(of.built, Ordering::Relaxed);
@@ -225,7 +240,8 @@ impl Stats {
 
     /// Frames of every class that left.
     pub fn frames_sent(&self) -> u64 {
-        (self.probes_sent + self.resets_sent + self.segments_sent + self.neighbour_sent).saturating_sub(self.device_lost)
+        (self.probes_sent + self.resets_sent + self.segments_sent + self.neighbour_sent)
+            .saturating_sub(self.device_lost)
     }
 
     /// Connections that are over.

@@ -57,6 +57,8 @@ class LabConfig:
         xdp: prefixes, of both families, whose hosts answer from XDP on the gateway's interface.
         user: prefixes whose hosts answer from user space.
         nginx: prefixes with nginx on port 80 of every address.
+        service: what stands behind the World's open ports: "response", "exchange:BYTES", "exchange:BYTES:fin" or
+            "gnutella"; see docs/world.md.
         impairment: a relay on the link, if any.
         pairs: links between client and gateway, 1 to 4: va and vb, va2 and vb2, and so on, each with its own subnet.
         threaded: the gateway receives in kernel threads of its own, on another core than the sender's: three times
@@ -70,6 +72,7 @@ class LabConfig:
     xdp: tuple[str, ...] = ("10.0.0.0/8", "fd00:10::/64")
     user: tuple[str, ...] = ("172.16.0.0/12", "fd00:172::/64")
     nginx: tuple[str, ...] = ("198.19.0.0/16", "fd00:19::/64")
+    service: str = "response"
     impairment: Impairment | None = None
     threaded: bool = False
     pairs: int = 1
