@@ -17,8 +17,11 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
 }
 
+/// By what is sorted: the numbers of a rule's name, and its words.
+type Order = Vec<(u32, String)>;
+
 /// Rules and the tests that name them, in the order of their numbers.
-fn rules() -> BTreeMap<Vec<(u32, String)>, (String, Vec<String>)> {
+fn rules() -> BTreeMap<Order, (String, Vec<String>)> {
     let mut rules: BTreeMap<_, (String, Vec<String>)> = BTreeMap::new();
     for folder in ["tests", "tests/scripts", "src", "src/clients"] {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join(folder);
@@ -70,7 +73,7 @@ fn tagged(text: &str, path: &Path) -> Vec<(Vec<String>, String)> {
 }
 
 /// Sorts `RFC 9293 MUST-4` before `MUST-10`, and sections among themselves.
-fn order(rule: &str) -> Vec<(u32, String)> {
+fn order(rule: &str) -> Order {
     let parts = rule.split(['.', '-', ' ']);
     parts.map(|part| part.parse().map_or((0, part.to_string()), |number: u32| (number, String::new()))).collect()
 }
