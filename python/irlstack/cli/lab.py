@@ -21,6 +21,8 @@ def up(
     seed: int = 1,
     pairs: int = 1,
     service: str = "response",
+    sshd: bool = False,
+    misbehaving: bool = False,
     loss: float = 0.0,
     duplicate: float = 0.0,
     reorder: float = 0.0,
@@ -34,6 +36,8 @@ def up(
         seed: Of its World, the synthetic hosts.
         pairs: Links from client to gateway, 1 to 4: va, va2 and so on, with the same hosts behind each.
         service: Behind open ports of the World: response, exchange:BYTES, exchange:BYTES:fin or gnutella.
+        sshd: Also openssh's sshd, on port 22 of nginx's addresses.
+        misbehaving: Also the server that misbehaves, there; docs/lab.md has its ports.
         loss: Share of frames lost on the way, each way, from 0 to 1.
         duplicate: Share of frames that arrive twice.
         reorder: Share of frames that arrive late.

@@ -70,7 +70,10 @@ def start(config: topology.LabConfig, *, lifeline: bool) -> tuple[registry.Regis
         if not lifeline:
             process.stdin.close()
         try:
-            ready, _, _ = select.select([process.stdout], [], [], _READY_WITHIN_S)
+            # Not select(), which knows no descriptors beyond 1,024.
+            answers = select.poll()
+            answers.register(process.stdout, select.POLLIN)
+            ready = answers.poll(_READY_WITHIN_S * 1000)
             answer = json.loads(process.stdout.readline() or "{}") if ready else {}
         except BaseException:
             process.terminate()
