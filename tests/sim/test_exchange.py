@@ -68,7 +68,8 @@ def test_columns_are_those_asked_for() -> None:
 
 def test_a_bad_link_loses_no_exchange() -> None:
     bad = Impairment(loss=0.05, duplicate=0.05, reorder=0.1, delay_ms=1, seed=3)
-    said = rows(exchange("10.0.0.0/22", world=OPEN, impairment=bad, rate=20_000, reprobe=5, cooldown_time=1.2))
+    run = exchange("10.0.0.0/22", world=OPEN, impairment=bad, rate=20_000, reprobe=5, cooldown_time=1.2, timeout=60)
+    said = rows(run)
     assert [row["status"] for row in said] == ["success"] * 1024
     assert all(row["response"].endswith(b"</p>\n") for row in said)
     assert any(row["retransmits"] for row in said)

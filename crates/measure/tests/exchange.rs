@@ -209,6 +209,8 @@ fn whatever_the_link_does_no_row_says_what_is_not_so_and_few_are_missed() {
         };
         let (rows, stats) = case.run(|config| {
             config.scan.reprobe = 5;
+            // Each retransmission waits twice as long as the one before it.
+            config.timeout = Duration::from_secs(60);
             config.scan.cooldown = Duration::from_millis(1200);
         });
         let (mut expected, mut missed) = (0, 0);
