@@ -21,7 +21,7 @@ from irlstack._core import (
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
 from irlstack.run import About, Outcome, Rows, Run
-from irlstack.stack import Completion, Stack, scan
+from irlstack.stack import Completion, Stack, exchange, scan
 
 __all__ = [
     "EXCHANGE_SCHEMA_VERSION",
@@ -45,6 +45,7 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "exchange",
     "exchange_fields",
     "scan",
     "scan_fields",

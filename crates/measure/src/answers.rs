@@ -7,7 +7,7 @@ use std::sync::Arc;
 use arrow_array::RecordBatch;
 use irl_link::record::Record;
 use irl_link::{Gate, Hop, LinkError, NextHop};
-use irl_targets::address_bits;
+use irl_targets::{Target, address_bits};
 use irl_wire::{FrameBuilder, Mac};
 
 use crate::attachment::Attachment;
@@ -25,6 +25,10 @@ pub(crate) struct Here<'a> {
 
 /// What a worker does with what comes back.
 pub(crate) trait Answers: Send {
+    /// Whether a later probe of a target is the first one again, from the same port: a SYN that is sent again, as a TCP
+    /// does. Else each has a port of its own, by which its answers are told from the others'.
+    const SAME_PORT: bool;
+
     /// Reads a record, neighbour frames aside. What it means may be told by [`Answers::settle`] only, which follows the
     /// last one.
     fn take(&mut self, record: Record<'_>, here: &Here<'_>);
@@ -44,8 +48,10 @@ pub(crate) trait Answers: Send {
         u64::MAX
     }
 
-    /// So many probes were built.
-    fn probed(&mut self, _: u64, _: &Here<'_>) {}
+    /// Whether this target may be probed now.
+    fn may_probe(&mut self, _: Target, _now_ns: u64) -> bool {
+        true
+    }
 
     /// Answers so far, as a search for the fastest rate expects one a probe.
     fn heard(&self, here: &Here<'_>) -> u64;
@@ -68,6 +74,17 @@ pub(crate) trait Answers: Send {
 
     /// The rows so far; `None` when there are none.
     fn rows(&mut self) -> Option<RecordBatch>;
+
+    /// Whether the targets that stay silent are told of at the end.
+    fn tells_silent(&self) -> bool {
+        false
+    }
+
+    /// One that did, and the address of ours that it was probed from.
+    fn silent(&mut self, _ours: usize, _: Target, _: &Here<'_>) {}
+
+    /// Writes down what it counts itself.
+    fn publish(&self, _: &WorkerCounters) {}
 
     /// Ends what is under way, because the run does. What can still be sent is built.
     fn end(&mut self, gate: &mut Gate, here: &Here<'_>) -> Result<(), LinkError>;

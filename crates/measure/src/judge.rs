@@ -86,6 +86,8 @@ pub(crate) struct Judge {
 }
 
 impl Answers for Judge {
+    const SAME_PORT: bool = false;
+
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
         if record.flags & flags::FRAGMENT != 0 {

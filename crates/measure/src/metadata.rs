@@ -3,6 +3,9 @@
 use irl_link::DeviceCounters;
 use serde_json::{Value, json};
 
+use crate::exchange::request::Request;
+use crate::exchange::session::{Close, Until};
+use crate::exchange::{ExchangeConfig, ExchangeRows};
 use crate::map::MapMode;
 use crate::run::Run;
 use crate::scan::{Attachment, RowSelection};
@@ -94,7 +97,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "max_results": config.max_results,
         "min_hitrate": config.min_hitrate,
         "max_sendto_failures": config.max_sendto_failures,
-        "filter_duplicates": config.rows == RowSelection::Success,
+        "filter_duplicates": config.rows == RowSelection::Success || run.exchange().is_some(),
         "filter_unsuccessful": config.rows != RowSelection::All,
         "rows_selected": match config.rows {
             RowSelection::All => "all",
@@ -132,7 +135,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "validation_failed": stats.not_ours + stats.invalid,
         "success_cooldown_total": stats.cooldown_successes,
         "success_cooldown_unique": stats.cooldown_found,
-        "failure_total": passed - stats.successes,
+        "failure_total": passed.saturating_sub(stats.successes),
         "send_to_failures": stats.sendto_failures,
         "ip_fragments": stats.fragments,
         "pcap_recv": stats.received,
@@ -152,11 +155,48 @@ pub fn document(run: &Run, about: &About) -> Value {
         "user-metadata": about.user_metadata,
         "clock": clock_state(),
     });
-    let parts = [how, what, outcome, end].into_iter().filter_map(|part| match part {
+    let exchange = run.exchange().map_or(Value::Null, |config| exchange(config, &stats));
+    let parts = [how, what, outcome, exchange, end].into_iter().filter_map(|part| match part {
         Value::Object(map) => Some(map),
         _ => None,
     });
     Value::Object(parts.flatten().collect())
+}
+
+/// What an exchange was told and did beside what it has in common with a scan, whose keys it takes where they differ.
+fn exchange(config: &ExchangeConfig, stats: &Stats) -> Value {
+    let until = match &config.dialogue.until {
+        Until::Close => "close".to_owned(),
+        Until::Bytes(bytes) => format!("{bytes} bytes"),
+        Until::Delimiter(delimiter) => format!("the bytes {}", hex(delimiter.bytes())),
+    };
+    json!({
+        "request": match &config.request {
+            Request::Bytes(bytes) => hex(bytes),
+            Request::Template(template) => hex(&template.text()),
+            Request::Column => "of each row".to_owned(),
+        },
+        "request_is_template": matches!(config.request, Request::Template(_)),
+        "until": until,
+        "close": match config.dialogue.close {
+            Close::Reset => "rst",
+            Close::Finish => "fin",
+        },
+        "max_bytes": config.max_bytes,
+        "timeout": config.timeout.as_secs_f64(),
+        "max_connections": config.max_connections,
+        "max_per_prefix": config.max_per_prefix,
+        "max_memory": config.max_memory,
+        "filter_unsuccessful": config.rows == ExchangeRows::Success,
+        "rows_selected": config.rows.name(),
+        "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
+        "schema_version": crate::exchange::schema::VERSION,
+        "validation_passed": stats.segments_received + stats.errors_received + stats.refused,
+        "failure_total": stats.connections_closed() + stats.refused + stats.silent - stats.exchanged,
+        "connections": stats.connections_opened,
+        "exchanged": stats.exchanged,
+        "refused": stats.refused,
+    })
 }
 
 /// One interface's share of a run.

@@ -80,7 +80,7 @@ impl Prepared {
         request: &WorkerRequest,
         schema: SchemaRef,
         exchange: Option<ExchangeConfig>,
-        answers: impl Fn(&ScanConfig, Ours, &Arc<Shared>) -> A,
+        answers: impl Fn(usize, &ScanConfig, Ours, &Arc<Shared>) -> A,
     ) -> Result<Run, MeasureError> {
         let Self { config, attachments, .. } = self;
         cores::check(&config.cores)?;
@@ -94,7 +94,7 @@ impl Prepared {
         let shared = Arc::new(Shared::new(workers.len(), map, passes, config.max_results, rate));
         let mut threads = Vec::new();
         for (number, worker) in workers {
-            let answers = answers(&config, Ours::of(&attachments, number % attachments.len()), &shared);
+            let answers = answers(number, &config, Ours::of(&attachments, number % attachments.len()), &shared);
             let task = Loop::new(number, worker, &config, &shared, &attachments, answers, sender.clone());
             let core = config.cores.get(number % config.cores.len().max(1)).copied();
             let thread = std::thread::Builder::new()

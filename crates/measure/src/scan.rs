@@ -142,7 +142,9 @@ impl Scan {
         let request = WorkerRequest { frames, ..prepared.request() };
         let schema = schema::scan(config.plan.family, &config.columns);
         let map = passes::map(config)?;
-        prepared.start(map, &request, schema, None, |config, ours, shared| Judge::new(config, ours, shared)).map(Self)
+        prepared
+            .start(map, &request, schema, None, |_, config, ours, shared| Judge::new(config, ours, shared))
+            .map(Self)
     }
 }
 

@@ -169,6 +169,21 @@ impl WorkerCounters {
         counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
     }
 
+    /// Connections that are over.
+    pub(crate) fn connections_closed(&self) -> u64 {
+        [
+            &self.connections_reset,
+            &self.connections_finished,
+            &self.connections_reset_by_peer,
+            &self.connections_timed_out,
+            &self.connections_unreachable,
+            &self.connections_aborted,
+        ]
+        .map(|each| each.load(Ordering::Relaxed))
+        .iter()
+        .sum()
+    }
+
     pub(crate) fn set_gate(&self, gate: &GateCounters) {
         let set = |built: &AtomicU64, policy: &AtomicU64, device: &AtomicU64, sent: &AtomicU64, of: &ClassCounters| {
             built.store(of.built, Ordering::Relaxed);

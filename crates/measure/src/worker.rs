@@ -14,6 +14,7 @@ use arrow_array::RecordBatch;
 use crossbeam_channel::{Sender as Channel, TrySendError};
 use irl_link::record::flags;
 use irl_link::{Gate, LinkError, Network, Receiver, Worker, clock};
+use irl_targets::Target;
 
 use crate::answers::{Answers, Here};
 use crate::attachment::Attachment;
@@ -118,12 +119,15 @@ impl<A: Answers> Loop<A> {
                 next: 0,
                 probe_num: 0,
                 parked: VecDeque::new(),
+                held: VecDeque::new(),
+                allowed: 0,
                 unresolved: 0,
                 taken: 0,
                 retaken: 0,
                 pass: 0,
                 walked: 0,
                 stride: 1,
+                again: A::SAME_PORT,
             },
             answers,
             pacer: Pacer::new(1.0, now),
@@ -189,7 +193,7 @@ impl<A: Answers> Loop<A> {
             self.publish();
             self.shared.note_if_due(now);
             if self.done_ns != 0 && self.is_cool(now) {
-                return Ok(());
+                return self.tell_silent();
             }
             if owed == 0 && sent == 0 && got == 0 {
                 self.sleep()?;
@@ -227,7 +231,7 @@ impl<A: Answers> Loop<A> {
         if allowed == 0 {
             return Ok(0);
         }
-        let Self { gate, supply, shared, built_any, .. } = self;
+        let Self { gate, supply, shared, built_any, answers, .. } = self;
         let frame_len = supply.builders[0].frame_len();
         supply.walked = 0;
         let mut built = 0;
@@ -235,7 +239,7 @@ impl<A: Answers> Loop<A> {
         while built < allowed {
             let want = (allowed - built) as usize;
             let filled = gate.fill(want, frame_len, |slot| {
-                let length = supply.build(slot, shared, want, now)?;
+                let length = supply.build(slot, shared, want, now, |target| answers.may_probe(target, now))?;
                 if !*built_any {
                     *built_any = true;
                     let mut first = shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner);
@@ -251,7 +255,6 @@ impl<A: Answers> Loop<A> {
         let walked = supply.walked as u64;
         self.starved = built == 0 && walked == 0 && self.gate.pending() == 0;
         if built > 0 {
-            self.with_answers(now, |answers, _, here| answers.probed(built, here));
             // Only the first to come stores; later values are later.
             let _ = self.shared.first_frame_ns.compare_exchange(0, now, Ordering::AcqRel, Ordering::Relaxed);
             self.shared.last_frame_ns.fetch_max(now, Ordering::AcqRel);
@@ -396,7 +399,38 @@ impl<A: Answers> Loop<A> {
     }
 
     fn collect(&mut self) {
-        self.outbox.extend(self.answers.rows());
+        while let Some(batch) = self.answers.rows() {
+            self.outbox.push_back(batch);
+        }
+    }
+
+    /// Tells of the targets that stayed silent, where that is wanted, as fast as rows are read.
+    fn tell_silent(&mut self) -> Result<(), MeasureError> {
+        let mut block = vec![(0, Target::default()); RECORDS];
+        while self.answers.tells_silent() && !self.shared.stop.load(Ordering::Acquire) {
+            let now = clock::now_ns();
+            self.hand_over(now);
+            if self.outbox.len() >= OUTBOX {
+                std::thread::sleep(NAP);
+                continue;
+            }
+            let first = self.shared.told.fetch_add(RECORDS as u64, Ordering::AcqRel);
+            // Those beyond were not probed, because a bound ended the run.
+            let probed = self.shared.watermark.load(Ordering::Acquire).saturating_sub(first);
+            let count = self.supply.plan.fill(first, &mut block).min(usize::try_from(probed).unwrap_or(usize::MAX));
+            if count == 0 {
+                break;
+            }
+            let sources = self.supply.builders.len() as u64;
+            self.with_answers(now, |answers, _, here| {
+                for (number, target) in &block[..count] {
+                    if !here.shared.map.has_answered(*number) {
+                        answers.silent((number % sources) as usize, *target, here);
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Whether nothing more is waited for: all workers have sent and the cooldown is over.
@@ -438,6 +472,7 @@ impl<A: Answers> Loop<A> {
         counters.targets.store(self.supply.taken, Ordering::Relaxed);
         counters.reprobed.store(self.supply.retaken, Ordering::Relaxed);
         counters.unresolved.store(self.supply.unresolved, Ordering::Relaxed);
+        self.answers.publish(counters);
     }
 
     fn counters(&self) -> &WorkerCounters {

@@ -57,10 +57,7 @@ impl Assembly {
 
     /// What follows on `next` without a hole, if there is anything.
     pub(crate) fn ready(&self, next: Seq) -> Option<&[u8]> {
-        let (start, end) = self.ranges.iter().next()?;
-        if start.after(next) || end.at_or_before(next) {
-            return None;
-        }
+        let (_, end) = self.holding(next)?;
         self.buffer.get(next.since(self.base) as usize..end.since(self.base) as usize)
     }
 
@@ -77,6 +74,13 @@ impl Assembly {
             self.base += gone as u32;
         }
         before - self.buffer.capacity()
+    }
+
+    /// Forgets everything, and returns by how many bytes the memory shrank.
+    pub(crate) fn clear(&mut self) -> usize {
+        let before = self.buffer.capacity();
+        *self = Self { duplicate: self.duplicate, ..Self::default() };
+        before
     }
 
     /// Bytes of memory.
@@ -125,6 +129,7 @@ mod tests {
         assert_eq!(assembly.ready(base), None, "the first 40 are missing");
         let next = base + 40;
         assert_eq!(assembly.ready(next).unwrap(), &stream[40..240]);
+        assert_eq!(assembly.ready(base + 120).unwrap(), &stream[120..240], "wherever one comes in");
         assert!(assembly.memory() >= 240);
         assembly.advance(base + 240);
         assert!(assembly.ranges.is_empty() && assembly.memory() == 0);

@@ -31,9 +31,9 @@ const PARTING: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct Bounds {
     pub(super) max_connections: u64,
-    /// Bytes for connections and responses, and how many each worker takes.
+    /// Bytes for connections and responses, and how many of responses each worker holds.
     pub(super) memory: u64,
-    pub(super) taken: Vec<AtomicU64>,
+    pub(super) held: Vec<AtomicU64>,
     pub(super) max_bytes: u32,
     pub(super) prefixes: Option<Arc<Prefixes>>,
 }
@@ -164,22 +164,16 @@ impl Exchanges {
         Ok(built as u64)
     }
 
-    /// Bytes of memory that all workers take.
-    fn memory(&self) -> u64 {
-        let mine = (self.clients.memory() + self.dialogues.memory()) as u64;
-        self.bounds.taken[self.number].store(mine, Ordering::Relaxed);
-        self.bounds.taken.iter().map(|each| each.load(Ordering::Relaxed)).sum()
-    }
-
     /// How many connections more the memory is enough for, those aside that there are and may become some.
     fn room_in_memory(&self, connections: u64, under_way: u64) -> u64 {
-        /// What a connection takes of TCP's table and of the sessions'.
+        /// What a connection takes of TCP's table and of the sessions', at most.
         const CONNECTION: u64 = 256;
-        let memory = self.memory();
-        let expected = CONNECTION + self.dialogues.expected_bytes(self.bounds.max_bytes);
+        self.bounds.held[self.number].store(self.dialogues.held(), Ordering::Relaxed);
+        let held: u64 = self.bounds.held.iter().map(|each| each.load(Ordering::Relaxed)).sum();
+        let expected = self.dialogues.expected_bytes(self.bounds.max_bytes);
         // Those that are open may still grow to what is expected of each.
-        let open = (connections * expected).max(memory);
-        (self.bounds.memory.saturating_sub(open) / expected).saturating_sub(under_way)
+        let taken = connections * CONNECTION + held.max(connections * expected);
+        (self.bounds.memory.saturating_sub(taken) / (CONNECTION + expected)).saturating_sub(under_way)
     }
 }
 
@@ -189,6 +183,8 @@ pub(super) fn frame_len(longest_request: u32, mtu: u16) -> usize {
 }
 
 impl Answers for Exchanges {
+    const SAME_PORT: bool = true;
+
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
         if record.flags & flags::FRAGMENT != 0 {
@@ -259,6 +255,10 @@ impl Answers for Exchanges {
         WorkerCounters::add(&here.counters.memory_pauses, u64::from(pausing.0 && !self.pausing.0));
         WorkerCounters::add(&here.counters.connection_pauses, u64::from(pausing.1 && !self.pausing.1));
         self.pausing = pausing;
+        if connections + under_way == 0 {
+            // One at a time goes whatever the bounds are.
+            return 1;
+        }
         // The others take of the same.
         by_number.min(by_memory).div_ceil(self.workers)
     }

@@ -61,10 +61,7 @@ impl ExchangeConfig {
     /// The defaults: targets that are silent are probed twice again, the response is what comes until the peer closes,
     /// 64 KiB of it at most and for 10 s, and we close by RST.
     pub fn new(scan: ScanConfig, request: Request) -> Self {
-        let longest_request = match &request {
-            Request::Bytes(bytes) => u32::try_from(bytes.len()).unwrap_or(u32::MAX),
-            _ => 64 << 10,
-        };
+        let longest_request = request.longest(scan.plan.family, 0);
         Self {
             scan: ScanConfig { reprobe: 2, ..scan },
             request,

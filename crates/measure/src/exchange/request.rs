@@ -59,6 +59,15 @@ impl Request {
         u32::try_from(len).unwrap_or(u32::MAX)
     }
 
+    /// How many bytes it has at most for targets of a family, whose names have so many at most.
+    pub fn longest(&self, family: Family, name: usize) -> u32 {
+        let address = if family == Family::V4 { u128::from(u32::MAX) } else { u128::MAX };
+        let target = Target { address, port: u16::MAX };
+        let name = "x".repeat(name);
+        let with = |host| self.len(&Recipient { family, target, host, request: None });
+        with(None).max(with(Some(&name)))
+    }
+
     /// Whether it has none.
     pub fn is_empty(&self, to: &Recipient<'_>) -> bool {
         self.len(to) == 0
@@ -129,6 +138,25 @@ impl Template {
             pieces.push(Piece::Text(plain));
         }
         Ok(Self { pieces })
+    }
+
+    /// The text that it was read from.
+    pub fn text(&self) -> Vec<u8> {
+        let mut text = Vec::new();
+        for piece in &self.pieces {
+            match piece {
+                Piece::Text(plain) => {
+                    for byte in plain {
+                        text.push(*byte);
+                        text.extend(matches!(byte, b'{' | b'}').then_some(*byte));
+                    }
+                }
+                Piece::Address => text.extend_from_slice(b"{address}"),
+                Piece::Port => text.extend_from_slice(b"{port}"),
+                Piece::Host => text.extend_from_slice(b"{host}"),
+            }
+        }
+        text
     }
 
     fn len(&self, to: &Recipient<'_>) -> usize {
@@ -225,6 +253,17 @@ mod tests {
         assert_eq!(whole(&request, &to(Some("a.test"))), format!("{head}Host: a.test:8080\r\nX: {{10.1.2.3}}\r\n\r\n"));
         let longest = "ffff:ffff:ffff:ffff:ffff:ffff:ffff:fffe";
         assert_eq!(whole(&request, &to6()), format!("{head}Host: [{longest}]:65535\r\nX: {{{longest}}}\r\n\r\n"));
+    }
+
+    #[test]
+    fn a_template_tells_its_text_and_how_long_it_can_be() {
+        let text = b"{host}:{port} {{ {address} }}";
+        let Request::Template(template) = Request::template(text).unwrap() else { panic!("it has places") };
+        assert_eq!(template.text(), text);
+        let request = Request::Template(template);
+        assert_eq!(request.longest(Family::V4, 0), 15 + 1 + 5 + 3 + 15 + 2);
+        assert_eq!(request.longest(Family::V4, 100), 100 + 1 + 5 + 3 + 15 + 2);
+        assert_eq!(request.longest(Family::V6, 0), 41 + 1 + 5 + 3 + 39 + 2);
     }
 
     #[test]

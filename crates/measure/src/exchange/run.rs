@@ -11,7 +11,7 @@ use irl_wire::Protocol;
 
 use super::answers::{self, Exchanges};
 use super::caps::Prefixes;
-use super::config::{ExchangeConfig, ExchangeRows};
+use super::config::ExchangeConfig;
 use super::schema;
 use crate::error::MeasureError;
 use crate::map::{AnsweredMap, Dedup};
@@ -68,7 +68,7 @@ impl Exchange {
         let bounds = Arc::new(answers::Bounds {
             max_connections: config.max_connections as u64,
             memory,
-            taken: (0..workers).map(|_| 0.into()).collect(),
+            held: (0..workers).map(|_| 0.into()).collect(),
             max_bytes: config.max_bytes,
             prefixes: config.max_per_prefix.map(|most| Arc::new(Prefixes::new(most, family))),
         });
@@ -76,10 +76,10 @@ impl Exchange {
         let tcp = Config { max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX), ..tcp };
         let schema = schema::exchange(family, &config.columns, &Fields::empty());
         let ports = prepared.ports;
-        let endpoints = prepared.endpoints()?;
+        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
         let told = config.clone();
         prepared
-            .start(map, &request, schema, Some(config), |number, ours, shared| {
+            .start(map, &request, schema, Some(config), |number, _, ours, shared| {
                 let endpoints = &endpoints[number % endpoints.len()];
                 Exchanges::new(number, &told, tcp, ports, ours, endpoints, shared, &bounds)
             })
@@ -126,7 +126,8 @@ fn tcp(config: &ExchangeConfig, prepared: &Prepared) -> Result<Config, MeasureEr
     }
     if plan.probes > 1 {
         return Err(MeasureError::Config(
-            "an exchange sends one SYN a target, and again only to the silent: give --reprobe instead of --probes".into(),
+            "an exchange sends one SYN a target, and again only to the silent: give --reprobe instead of --probes"
+                .into(),
         ));
     }
     for (name, zero) in [
@@ -138,7 +139,7 @@ fn tcp(config: &ExchangeConfig, prepared: &Prepared) -> Result<Config, MeasureEr
             return Err(MeasureError::Config(format!("{name} 0 leaves no exchange: give more")));
         }
     }
-    let key = irl_hash_key()?;
+    let key = prepared.key.halves();
     let v6 = plan.family == irl_targets::Family::V6;
     Ok(match plan.probe.args.get("layout").map(String::as_str) {
         Some("smallest") => Config::smallest(key, v6),

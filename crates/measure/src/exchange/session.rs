@@ -104,6 +104,11 @@ impl Delimiter {
         Ok(delimiter)
     }
 
+    /// The bytes.
+    pub fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
     /// How many bytes of it are matched after this byte, when so many were before; fewer than all of them were.
     fn step(&self, mut matched: u32, byte: u8) -> u32 {
         loop {

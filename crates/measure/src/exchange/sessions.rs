@@ -129,6 +129,11 @@ impl<S: Session, L: Layer> Sessions<S, L> {
         self.entries.capacity() * size_of::<Entry<S::Memory>>() + self.free.capacity() * size_of::<u32>() + self.buffers
     }
 
+    /// Bytes of responses that are not complete: its memory without what is kept to be used again.
+    pub fn held(&self) -> usize {
+        self.buffers - self.last.capacity() - self.spare.iter().map(Vec::capacity).sum::<usize>()
+    }
+
     /// The row of the list of an exchange; [`State::NO_ROW`] where there is none.
     pub fn row(&self, state: State) -> u32 {
         self.entry(state).map_or(state.slot, |entry| entry.row)
@@ -497,6 +502,7 @@ mod tests {
                 let entries: usize = sessions.entries.iter().map(|entry| entry.response.capacity()).sum();
                 let spare: usize = sessions.spare.iter().map(Vec::capacity).sum();
                 prop_assert_eq!(sessions.buffers, entries + spare + sessions.last.capacity());
+                prop_assert_eq!(sessions.held(), entries);
             }
         }
     }

@@ -187,9 +187,9 @@ impl Dialogues {
         self.rows.batch()
     }
 
-    /// Bytes that sessions and responses take.
-    pub(super) fn memory(&self) -> usize {
-        self.sessions.memory()
+    /// Bytes of responses that are not complete.
+    pub(super) fn held(&self) -> u64 {
+        self.sessions.held() as u64
     }
 
     /// How many bytes a connection more may come to take, its place in TCP's table aside: all that is kept of a response,

@@ -18,8 +18,9 @@ impl<U: Upper> Clients<U> {
         let window = u32::from(segment.window) << cold.snd_scale;
         let newly = if ack.after(hot.snd_una) { ack.since(hot.snd_una) } else { 0 };
         let repeats = newly == 0 && len == 0 && ack == hot.snd_una && window == hot.snd_wnd && hot.outstanding() > 0;
-        // What begins before what we expect is old and may tell of an old window; all else is the latest word.
-        if ack.at_or_after(hot.snd_una) && segment.seq().at_or_after(hot.rcv_nxt) {
+        // A window counts from its segment's acknowledgement. Without a new one, what begins before what we expect is old
+        // and may tell of an old window.
+        if newly > 0 || (ack == hot.snd_una && segment.seq().at_or_after(hot.rcv_nxt)) {
             hot.snd_wnd = window;
         }
         if newly > 0 {

@@ -126,6 +126,10 @@ impl<U: Upper> Clients<U> {
         let hot = self.slab.hot_mut(slot);
         hot.rcv_nxt += 1;
         hot.set(flags::PEER_FIN | flags::ACK_NOW);
+        if let Some(extra) = self.slab.extra(slot) {
+            // What claims to follow a FIN does not.
+            self.buffered -= extra.assembly.clear();
+        }
         self.call(slot, now, upper, |upper, call| upper.on_finish(call))
     }
 }

@@ -198,6 +198,22 @@ impl<U: Upper> Clients<U> {
         self.find(self.index.hash(flow), flow).is_some()
     }
 
+    /// Lets the owner do something with a connection of its own accord. False when there is no such connection.
+    pub fn visit(
+        &mut self,
+        now_ns: u64,
+        flow: &Flow,
+        upper: &mut U,
+        act: impl FnOnce(&mut U, &mut Call<'_, U::State>),
+    ) -> bool {
+        let now = self.now(now_ns);
+        let Some(slot) = self.find(self.index.hash(flow), flow) else { return false };
+        if self.call(slot, now, upper, act) {
+            self.settle(slot, now, upper);
+        }
+        true
+    }
+
     #[inline]
     fn find(&self, hash: u32, flow: &Flow) -> Option<u32> {
         self.index.find(hash, |slot| self.slab.hot(slot).flow() == *flow)
