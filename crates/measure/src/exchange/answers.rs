@@ -17,6 +17,7 @@ use super::config::ExchangeConfig;
 use super::incoming::{self, Incoming, Refusal};
 use super::upper::{Dialogues, Refused};
 use crate::answers::{Answers, Here, Ours};
+use crate::listing::Listing;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -151,7 +152,9 @@ impl Exchanges {
                         options: &out.options,
                     };
                     return Some(from.build(slot, &header, usize::from(out.len), |payload| {
-                        dialogues.write(&out.flow, out.offset, payload);
+                        if !payload.is_empty() {
+                            dialogues.write(&out.flow, out.state, out.offset, payload);
+                        }
                     }));
                 }
             })?;
@@ -263,6 +266,10 @@ impl Answers for Exchanges {
         by_number.min(by_memory).div_ceil(self.workers)
     }
 
+    fn list(&self) -> Option<Arc<Listing>> {
+        self.dialogues.list()
+    }
+
     fn may_probe(&mut self, target: Target, now_ns: u64) -> bool {
         self.bounds.prefixes.as_ref().is_none_or(|prefixes| prefixes.take(target.address, now_ns))
     }
@@ -273,6 +280,9 @@ impl Answers for Exchanges {
 
     fn due(&mut self, here: &Here<'_>) {
         self.clients.expire(here.now_ns, &mut self.dialogues);
+        if self.number == 0 {
+            self.dialogues.tell_listed(here.now_ns);
+        }
         self.dialogues.settle(here.counters);
     }
 
@@ -293,7 +303,8 @@ impl Answers for Exchanges {
     }
 
     fn tells_silent(&self) -> bool {
-        self.dialogues.tells_silent()
+        // A list tells of its own while the run goes on.
+        self.dialogues.tells_silent() && self.dialogues.list().is_none()
     }
 
     fn silent(&mut self, ours: usize, target: Target, here: &Here<'_>) {

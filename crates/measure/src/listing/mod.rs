@@ -30,7 +30,8 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::batch::Batch;
 use self::names::Names;
-use self::pending::{Due, Pace, Pending};
+pub(crate) use self::pending::Due;
+use self::pending::{Pace, Pending};
 use self::sieve::{Counts, Sieve};
 use crate::error::MeasureError;
 use crate::exchange::request::Recipient;
@@ -259,11 +260,14 @@ impl Listing {
         result
     }
 
-    /// A row whose target stayed silent, the target and the number of its probe; it is there until it is finished.
-    pub(crate) fn silent(&self) -> Option<(u32, Target, u16)> {
-        let state = self.state();
+    /// A row whose target stayed silent is done: its target, the number of its probe, and where its further columns are, are
+    /// told to `then`, and it is no more. `None` when there is none.
+    pub(crate) fn finish_silent<T>(&self, then: impl FnOnce(Target, u16, Source<'_>) -> T) -> Option<T> {
+        let mut state = self.state();
         let row = state.pending.silent()?;
-        Some((row, state.pending.target(row), state.pending.number(row)))
+        let result = then(state.pending.target(row), state.pending.number(row), state.pending.source(row));
+        state.pending.done(row);
+        Some(result)
     }
 
     /// Hands out what the list says about the recipient of a request.

@@ -110,6 +110,7 @@ impl Pending {
     }
 
     /// Rows whose connection is there.
+    #[cfg(test)]
     pub(super) fn connected(&self) -> usize {
         self.connected
     }
