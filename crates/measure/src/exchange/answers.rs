@@ -31,6 +31,10 @@ const PARTING: Duration = Duration::from_secs(2);
 /// What the workers of an exchange share beside the run.
 #[derive(Debug)]
 pub(super) struct Bounds {
+    /// What each worker's TCP is told.
+    pub(super) tcp: Config,
+    /// The ports that SYNs leave from.
+    pub(super) ports: PortRange,
     pub(super) max_connections: u64,
     /// Bytes for connections and responses, and how many of responses each worker holds.
     pub(super) memory: u64,
@@ -69,8 +73,6 @@ impl Exchanges {
     pub(super) fn new(
         number: usize,
         config: &ExchangeConfig,
-        tcp: Config,
-        ports: PortRange,
         ours: Ours,
         endpoints: &[Endpoint],
         shared: &Arc<Shared>,
@@ -80,10 +82,10 @@ impl Exchanges {
             family: config.scan.plan.family,
             number,
             workers: u64::from(config.scan.workers),
-            clients: Clients::new(tcp, shared.started_ns),
-            dialogues: Dialogues::new(config, ports, ours, shared, bounds.prefixes.clone()),
+            clients: Clients::new(bounds.tcp, shared.started_ns),
+            dialogues: Dialogues::new(config, bounds.ports, ours, shared, bounds.prefixes.clone()),
             segments: endpoints.iter().map(SegmentBuilder::new).collect(),
-            frame_len: frame_len(config.longest_request, tcp.mtu),
+            frame_len: frame_len(config.longest_request, bounds.tcp.mtu),
             batch: Batch::new(),
             deferred: Vec::new(),
             bounds: Arc::clone(bounds),

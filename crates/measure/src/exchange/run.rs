@@ -68,22 +68,25 @@ impl Exchange {
         };
         let workers = usize::from(config.scan.workers);
         let bounds = Arc::new(answers::Bounds {
+            tcp: Config {
+                max_connections: config.max_connections.div_ceil(workers),
+                max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX),
+                ..tcp
+            },
+            ports: prepared.ports,
             max_connections: config.max_connections as u64,
             memory,
             held: (0..workers).map(|_| 0.into()).collect(),
             max_bytes: config.max_bytes,
             prefixes: config.max_per_prefix.map(|most| Arc::new(Prefixes::new(most, family))),
         });
-        let tcp = Config { max_connections: config.max_connections.div_ceil(workers), ..tcp };
-        let tcp = Config { max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX), ..tcp };
         let schema = schema::exchange(family, &config.columns, &config.further());
-        let ports = prepared.ports;
         let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
         let told = config.clone();
         prepared
             .start(map, &request, schema, Some(config), |number, _, ours, shared| {
                 let endpoints = &endpoints[number % endpoints.len()];
-                Exchanges::new(number, &told, tcp, ports, ours, endpoints, shared, &bounds)
+                Exchanges::new(number, &told, ours, endpoints, shared, &bounds)
             })
             .map(Self)
     }
