@@ -20,6 +20,7 @@ __all__ = [
     "PrefixSet",
     "Probe",
     "RawCompletion",
+    "RawList",
     "RawOutputs",
     "RawRun",
     "RawStack",
@@ -196,6 +197,18 @@ class RawStream:
     def stop(self) -> None: ...
 
 @final
+class RawList:
+    def __new__(
+        cls,
+        source: object,
+        plan: Plan,
+        reprobe: int = 2,
+        max_memory: int = ...,
+        request_column: str | None = None,
+    ) -> Self: ...
+    def columns(self) -> list[str]: ...
+
+@final
 class RawOutputs:
     def __new__(
         cls,
@@ -205,6 +218,7 @@ class RawOutputs:
         header: bool = True,
         output_module: str | None = None,
         of: str = "scan",
+        listed: RawList | None = None,
     ) -> Self: ...
 
 @final
@@ -277,8 +291,9 @@ class RawStack:
         self,
         plan: Plan,
         policy: Policy,
-        request: bytes | str,
+        request: bytes | str | None,
         *,
+        listed: RawList | None = None,
         until: str | int | bytes = ...,
         close: str = "rst",
         max_bytes: int = 65536,

@@ -17,6 +17,7 @@ WRAPPED = {
     "Hosts": "irlstack.lab.responders.start",
     "Relay": "irlstack.lab.responders.start",
     "RawCompletion": "irlstack.stack.Completion",
+    "RawList": "irlstack.stack.exchange",
     "RawOutputs": "irlstack.run.Run.write",
     "RawRun": "irlstack.run.Run",
     "RawStack": "irlstack.stack.Stack",
