@@ -15,6 +15,7 @@ __all__ = [
     "Baseline",
     "Batch",
     "Hosts",
+    "KernelSockets",
     "Plan",
     "PrefixSet",
     "Probe",
