@@ -122,7 +122,7 @@ impl Responder {
                 }
             }
             _ if self.reply.is_some() => self.exchange(&envelope, packet, &tcp, out),
-            _ => self.dialogue(&envelope, &tcp, truth, out),
+            _ => self.dialogue(&envelope, packet, &tcp, truth, out),
         }
     }
 
@@ -153,23 +153,28 @@ impl Responder {
         let data = if said { reply.said(self.world.response_draw(address, port)) } else { Vec::new() };
         let fin = if said { reply.fin || tcp.flags & tcp_flags::FIN != 0 } else { !reply.fin };
         let flags = tcp_flags::ACK | if said { tcp_flags::PSH } else { 0 } | if fin { tcp_flags::FIN } else { 0 };
-        let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
-        let mut length = 0;
-        if let Some((ts_val, _)) = tcp.options().timestamps {
-            length = options.len();
-            options[4..8].copy_from_slice(&host_clock(isn).to_be_bytes());
-            options[8..].copy_from_slice(&ts_val.to_be_bytes());
-        }
         let ack = tcp.seq.wrapping_add(tcp.sequence_len());
-        let answer = Segment { seq: tcp.ack, ack, flags, window: WINDOW, options: &options[..length], data: &data };
+        let options = timestamps(tcp, isn);
+        let options = options.as_ref().map_or(&[][..], |options| options);
+        let answer = Segment { seq: tcp.ack, ack, flags, window: WINDOW, options, data: &data };
         self.segment(envelope, tcp, answer, out);
     }
 
     /// A service without memory: whatever data comes is acknowledged and answered with the response and a FIN.
-    fn dialogue(&mut self, envelope: &Envelope, tcp: &Tcp<'_>, truth: Truth, out: &mut dyn FnMut(&[u8])) {
+    fn dialogue(
+        &mut self,
+        envelope: &Envelope,
+        packet: &Packet<'_>,
+        tcp: &Tcp<'_>,
+        truth: Truth,
+        out: &mut dyn FnMut(&[u8]),
+    ) {
         let fin = tcp.flags & tcp_flags::FIN != 0;
         let ack = tcp.seq.wrapping_add(tcp.sequence_len());
-        let reply = |seq, flags, data| Segment { seq, ack, flags, window: WINDOW, options: &[], data };
+        let isn = self.world.isn(packet.destination, tcp.destination_port, packet.source, tcp.source_port);
+        let options = timestamps(tcp, isn);
+        let options = options.as_ref().map_or(&[][..], |options| options);
+        let reply = |seq, flags, data| Segment { seq, ack, flags, window: WINDOW, options, data };
         if !tcp.payload.is_empty() {
             let response = self.world.response(truth, tcp.destination_port);
             let flags = tcp_flags::ACK | tcp_flags::PSH | tcp_flags::FIN;
@@ -326,6 +331,15 @@ struct Segment<'a> {
     window: u16,
     options: &'a [u8],
     data: &'a [u8],
+}
+
+/// The options of a segment whose fellow bears timestamps: they belong in each from then on (RFC 7323, 3.2).
+fn timestamps(to: &Tcp<'_>, isn: u32) -> Option<[u8; 12]> {
+    let (ts_val, _) = to.options().timestamps?;
+    let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    options[4..8].copy_from_slice(&host_clock(isn).to_be_bytes());
+    options[8..].copy_from_slice(&ts_val.to_be_bytes());
+    Some(options)
 }
 
 /// Writes the options of a SYN-ACK: those that the SYN offered, in Linux's order; nothing to a SYN without options, so

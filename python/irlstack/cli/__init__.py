@@ -12,6 +12,7 @@ import irlstack as irl
 from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
+from irlstack.cli.exchange import exchange
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
 from irlstack.cli.scan import scan
@@ -20,7 +21,7 @@ from irlstack.cli.status import ExitStatus
 
 app = App(
     name="irlstack",
-    help="Internet measurement from one host: stateless scans, checked against a synthetic Internet.",
+    help="Internet measurement from one host: stateless scans and TCP exchanges, checked against a synthetic Internet.",
     version=irl.__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
@@ -29,7 +30,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, lab.app, bench.app, demo, doctor, schema):
+for command in (scan, exchange, plan, when, lab.app, bench.app, demo, doctor, schema):
     app.command(command)
 
 
