@@ -2,11 +2,13 @@
 
 import socket
 from collections.abc import Iterator
+from ipaddress import ip_network
 
 import pytest
 
 import irlstack as irl
 from irlstack.lab import Lab, commands
+from tests.netns.conftest import SPARE, SPARE6
 
 WORLD = irl.World(seed=1, everything_open=True)
 REQUEST = b"GET / HTTP/1.0\r\n\r\n".ljust(100, b".")
@@ -106,6 +108,21 @@ def test_on_hold_connections_open_but_requests_wait_for_the_release(exchange: La
             assert received(each, 100) == WORLD.reply_of(host, 80), "sent again"
     finally:
         exchange.release()
+
+
+@pytest.mark.parametrize(
+    ("targets", "source"), [("10.3.0.0/18", SPARE), ("fd00:10::/114", SPARE6), ("172.20.0.0/20", SPARE)]
+)
+def test_our_own_exchanges_are_intact_to_the_last_byte(exchange: Lab, targets: str, source: str) -> None:
+    with exchange.enter():
+        run = irl.exchange(
+            targets, ports=80, request=REQUEST, until=100, interface="va", source_ip=[source], rate=20_000
+        )
+        batches = list(run)
+    count = ip_network(targets).num_addresses
+    assert WORLD.intact(batches) == {"success": count, "intact": count}
+    assert WORLD.intact(batches, "exchange:99") == {"success": count, "intact": 0}
+    assert irl.World(seed=2).intact(batches)["intact"] == 0
 
 
 def test_the_command_line_holds_and_releases(exchange: Lab) -> None:

@@ -1,6 +1,7 @@
 //! The responder in the kernel: an XDP program that answers for a World, millions of times a second.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use aya::maps::{Array, PerCpuArray};
 use aya::programs::{TestRun, TestRunOptions, Xdp};
@@ -111,17 +112,26 @@ impl XdpResponder {
     /// # Errors
     /// [`LinkError::Load`] when the kernel refuses.
     pub fn rehearse(&mut self, frame: &[u8]) -> Result<Rehearsed, LinkError> {
+        self.timed(frame).map(|(rehearsed, _)| rehearsed)
+    }
+
+    /// The same, and how long the program took.
+    ///
+    /// # Errors
+    /// As [`XdpResponder::rehearse`].
+    pub fn timed(&mut self, frame: &[u8]) -> Result<(Rehearsed, Duration), LinkError> {
         const XDP_PASS: u32 = 2;
         const XDP_REDIRECT: u32 = 4;
         let mut out = [0; 2048];
         let options = TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..TestRunOptions::default() };
         let result = self.program()?.test_run(options).map_err(|error| load_error(&error))?;
         let length = result.data_size_out as usize;
-        Ok(match result.return_value {
+        let rehearsed = match result.return_value {
             XDP_REDIRECT => Rehearsed::Answered(out.get(..length).unwrap_or_default().to_vec()),
             XDP_PASS => Rehearsed::Passed,
             _ => Rehearsed::Silent,
-        })
+        };
+        Ok((rehearsed, result.duration))
     }
 
     /// What it did so far.

@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt16Type, UInt32Type};
+use arrow_array::{ArrayRef, RecordBatch};
 use irl_lab::world::flags;
 use irl_lab::{Class, Service, Truth, World, WorldConfig};
 use irl_targets::{Target, address_bits};
@@ -206,6 +206,48 @@ impl PyWorld {
         Ok(dict)
     }
 
+    /// Compares what an exchange kept of each success with what the lab's service must have said.
+    ///
+    /// Args:
+    ///     batches: the rows, with the columns saddr, sport, status and response.
+    ///     service: as for `reply_of`.
+    ///
+    /// Returns:
+    ///     A dict of success (rows of that status) and intact (those whose response is right to the last byte).
+    #[pyo3(signature = (batches, service="exchange"))]
+    fn intact<'py>(
+        &self,
+        py: Python<'py>,
+        batches: Vec<PyRef<'py, PyBatch>>,
+        service: &str,
+    ) -> Result<Bound<'py, PyDict>> {
+        let service: Service = service.parse()?;
+        let batches: Vec<RecordBatch> = batches.iter().map(|batch| batch.0.clone()).collect();
+        let (success, intact) = py.detach(|| -> Result<_> {
+            let reply = service.reply();
+            let (mut success, mut intact) = (0_u64, 0_u64);
+            for batch in &batches {
+                let (addresses, ports) = (column(batch, "saddr")?, column(batch, "sport")?);
+                let statuses = column(batch, "status")?.as_string::<i32>();
+                let responses = column(batch, "response")?.as_binary::<i32>();
+                for row in (0..batch.num_rows()).filter(|row| statuses.value(*row) == "success") {
+                    let (address, port) = (address_in(addresses, row)?, ports.as_primitive::<UInt16Type>().value(row));
+                    let said = match &reply {
+                        Some(reply) => reply.said(self.0.response_draw(address, port)),
+                        None => self.0.response(self.0.truth(address, port), port),
+                    };
+                    success += 1;
+                    intact += u64::from(responses.value(row) == said);
+                }
+            }
+            Ok((success, intact))
+        })?;
+        let dict = PyDict::new(py);
+        dict.set_item("success", success)?;
+        dict.set_item("intact", intact)?;
+        Ok(dict)
+    }
+
     fn __repr__(&self) -> String {
         let open = if self.0.config().everything_open { ", everything_open=True" } else { "" };
         format!("World(seed={}{open})", self.0.config().seed)
@@ -258,27 +300,32 @@ fn answers(batches: &[RecordBatch]) -> Result<(Answers, u64)> {
     let mut answers = HashMap::new();
     let mut repeats = 0;
     for batch in batches {
-        let column = |name: &str| {
-            batch.column_by_name(name).ok_or_else(|| Error::config(format!("The rows have no column '{name}'.")))
-        };
-        let addresses = column("saddr")?;
-        let ports = column("sport")?.as_primitive::<UInt16Type>();
-        let classes = column("classification")?.as_string::<i32>();
-        let again = column("repeat")?.as_boolean();
+        let addresses = column(batch, "saddr")?;
+        let ports = column(batch, "sport")?.as_primitive::<UInt16Type>();
+        let classes = column(batch, "classification")?.as_string::<i32>();
+        let again = column(batch, "repeat")?.as_boolean();
         for row in 0..batch.num_rows() {
             if again.value(row) {
                 repeats += 1;
                 continue;
             }
-            let address = match addresses.as_primitive_opt::<UInt32Type>() {
-                Some(v4) => u128::from(v4.value(row)),
-                None => {
-                    let bytes = addresses.as_fixed_size_binary().value(row);
-                    u128::from_be_bytes(bytes.try_into().map_err(|_| Error::config("An address is not 16 bytes."))?)
-                }
-            };
-            answers.insert((address, ports.value(row)), classes.value(row).to_owned());
+            answers.insert((address_in(addresses, row)?, ports.value(row)), classes.value(row).to_owned());
         }
     }
     Ok((answers, repeats))
+}
+
+fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
+    Ok(batch.column_by_name(name).ok_or_else(|| Error::config(format!("The rows have no column '{name}'.")))?)
+}
+
+/// The address in a row of a column of either family.
+fn address_in(addresses: &ArrayRef, row: usize) -> Result<u128> {
+    match addresses.as_primitive_opt::<UInt32Type>() {
+        Some(v4) => Ok(u128::from(v4.value(row))),
+        None => {
+            let bytes = addresses.as_fixed_size_binary().value(row);
+            Ok(u128::from_be_bytes(bytes.try_into().map_err(|_| Error::config("An address is not 16 bytes."))?))
+        }
+    }
 }
