@@ -12,7 +12,7 @@ use super::collect::Rows;
 use super::config::{ExchangeConfig, ExchangeRows};
 use super::request::{Recipient, Request};
 use super::rows::Source;
-use super::session::{Close, Dialogue, Plain, Why};
+use super::session::{Dialogue, Plain};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
@@ -301,10 +301,8 @@ impl Dialogues {
         if steps.send > 0 {
             call.send(steps.send);
         }
-        match steps.close {
-            Some(Close::Reset) => call.close(irl_tcp::Close::Reset),
-            Some(Close::Finish) => call.close(irl_tcp::Close::Finish),
-            None => {}
+        if let Some(close) = steps.close {
+            call.close(close);
         }
     }
 }
@@ -371,14 +369,7 @@ impl Upper for Dialogues {
         }
         let end = End {
             now_ns: ended.now_ns,
-            why: match ended.why {
-                irl_tcp::Why::Reset => Why::Reset,
-                irl_tcp::Why::Finished => Why::Finished,
-                irl_tcp::Why::ResetByPeer => Why::ResetByPeer,
-                irl_tcp::Why::TimedOut => Why::TimedOut,
-                irl_tcp::Why::Unreachable => Why::Unreachable,
-                irl_tcp::Why::Aborted => Why::Aborted,
-            },
+            why: ended.why,
             received: u64::from(ended.received),
             acknowledged: ended.acknowledged >= self.recipient(&flow, *ended.state, |request, to| request.len(to)),
             retransmits: ended.retransmits,
