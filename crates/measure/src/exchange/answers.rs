@@ -23,8 +23,8 @@ use crate::stats::WorkerCounters;
 
 /// Segments sent in one turn of the loop, at most: records wait meanwhile.
 const TURN: usize = 4096;
-/// Room in a header for options, and in a frame for the headers before it.
-const HEADERS: usize = 14 + 4 + 40 + 60;
+/// The longest headers of IP and TCP.
+const HEADERS: usize = 40 + 60;
 /// How long the resets of a run that is stopped may take to leave.
 const PARTING: Duration = Duration::from_secs(2);
 
@@ -85,7 +85,7 @@ impl Exchanges {
             clients: Clients::new(bounds.tcp, shared.started_ns),
             dialogues: Dialogues::new(config, bounds.ports, ours, shared, bounds.prefixes.clone()),
             segments: endpoints.iter().map(SegmentBuilder::new).collect(),
-            frame_len: frame_len(config.longest_request, bounds.tcp.mtu),
+            frame_len: frame_len(config.longest_request, bounds.tcp.mtu, endpoints),
             batch: Batch::new(),
             deferred: Vec::new(),
             bounds: Arc::clone(bounds),
@@ -193,9 +193,11 @@ impl Exchanges {
     }
 }
 
-/// The longest frame of a connection whose request has so many bytes.
-pub(super) fn frame_len(longest_request: u32, mtu: u16) -> usize {
-    (HEADERS + longest_request as usize).min(18 + usize::from(mtu))
+/// The longest frame of a connection whose request has so many bytes, from any of these addresses.
+pub(super) fn frame_len(longest_request: u32, mtu: u16, endpoints: &[Endpoint]) -> usize {
+    let tagged = endpoints.iter().any(|endpoint| endpoint.vlan.is_some());
+    let ethernet = if tagged { 18 } else { 14 };
+    ethernet + (HEADERS + longest_request as usize).min(usize::from(mtu))
 }
 
 impl Answers for Exchanges {
