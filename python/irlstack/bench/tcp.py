@@ -156,7 +156,8 @@ class Exchange(commands.Process):
     def __init__(self, place: ground.Ground, work: Work, prefix: str, extra: Sequence[str]) -> None:
         self._rows = place.folder / "exchange.parquet"
         self._rows.unlink(missing_ok=True)
-        how: commands.Options = ["-p", str(clients.PORT), "-r", "0", "--engine", "live", "--close", work.close, *extra]
+        how: commands.Options = ["-p", str(clients.PORT), "-r", "0", "--engine", "live", "--close", work.close]
+        how = [*how, "--until", str(work.reply), *extra]
         files: commands.Options = ["-b", place.deny, "-o", self._rows, "-m", place.folder / "exchange.json"]
         layout = " ".join(["request in the handshake's ACK, deny list, Parquet; -r 0 --close", work.close, *extra])
         command = [sys.executable, "-m", "irlstack", "exchange", prefix, "--request", _escaped(work.request)]
