@@ -11,11 +11,11 @@ use super::caps::Prefixes;
 use super::collect::Rows;
 use super::config::{ExchangeConfig, ExchangeRows};
 use super::request::{Recipient, Request};
-use super::session::{Close, Dialogue, Plain, Why};
+use super::session::{Dialogue, Plain};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
-use crate::listing::Listing;
+use crate::listing::{Listing, turn};
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -218,7 +218,7 @@ impl Dialogues {
         let Some(list) = self.list.clone() else { return };
         for _ in 0..TURN {
             let told = list.finish_silent(|target, number, source| {
-                let here = usize::from(number) % self.ours.here;
+                let here = (turn(target) % self.ours.here as u64) as usize;
                 let cookie = self.ours.builders[here].cookie(target.address, target.port);
                 let our_port = self.ports.source_port(cookie, number);
                 let flow = Flow { ours: here as u16, our_port, theirs: target.address, their_port: target.port };
@@ -297,10 +297,8 @@ impl Dialogues {
         if steps.send > 0 {
             call.send(steps.send);
         }
-        match steps.close {
-            Some(Close::Reset) => call.close(irl_tcp::Close::Reset),
-            Some(Close::Finish) => call.close(irl_tcp::Close::Finish),
-            None => {}
+        if let Some(close) = steps.close {
+            call.close(close);
         }
     }
 }
@@ -367,14 +365,7 @@ impl Upper for Dialogues {
         }
         let end = End {
             now_ns: ended.now_ns,
-            why: match ended.why {
-                irl_tcp::Why::Reset => Why::Reset,
-                irl_tcp::Why::Finished => Why::Finished,
-                irl_tcp::Why::ResetByPeer => Why::ResetByPeer,
-                irl_tcp::Why::TimedOut => Why::TimedOut,
-                irl_tcp::Why::Unreachable => Why::Unreachable,
-                irl_tcp::Why::Aborted => Why::Aborted,
-            },
+            why: ended.why,
             received: u64::from(ended.received),
             acknowledged: ended.acknowledged >= self.recipient(&flow, *ended.state, |request, to| request.len(to)),
             retransmits: ended.retransmits,
