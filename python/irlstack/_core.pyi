@@ -16,6 +16,7 @@ __all__ = [
     "Baseline",
     "Batch",
     "Hosts",
+    "KernelSockets",
     "Plan",
     "PrefixSet",
     "Probe",
@@ -392,6 +393,12 @@ class Baseline:
     @staticmethod
     def names() -> list[str]: ...
     def run(self, frames: int) -> int: ...
+    def stop(self) -> None: ...
+
+@final
+class KernelSockets:
+    def __new__(cls, request: bytes, reply: int, close: str, *, first: int = 0, step: int = 1) -> Self: ...
+    def run(self, exchanges: int) -> tuple[int, int]: ...
     def stop(self) -> None: ...
 
 @final

@@ -15,6 +15,7 @@ WRAPPED = {
     "DEFAULT_RATE": "irlstack.request.Request",
     "FILTER_BUILT": "irlstack.doctor.examine",
     "Hosts": "irlstack.lab.responders.start",
+    "KernelSockets": "irlstack.bench.clients._sockets",
     "Relay": "irlstack.lab.responders.start",
     "RawCompletion": "irlstack.stack.Completion",
     "RawList": "irlstack.stack.exchange",

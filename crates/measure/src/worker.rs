@@ -273,7 +273,8 @@ impl<A: Answers> Loop<A> {
                 self.publish();
                 self.shared.passes.leave(now);
             }
-            if self.shared.passes.is_last(self.supply.pass) {
+            let all_answered = || self.shared.stats().answered >= self.supply.plan.len();
+            if self.shared.passes.is_last(self.supply.pass) || all_answered() {
                 return Some(EndedBy::Targets);
             }
             // Whoever was ended by a bound comes to no next pass, and so nobody does. Another may be through the last one

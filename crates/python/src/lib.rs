@@ -38,7 +38,7 @@ mod _core {
     use crate::arrow::PyBatch;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use crate::bench::{PyBaseline, PySink, pcap_version};
+    use crate::bench::{PyBaseline, PyKernelSockets, PySink, pcap_version};
     #[pymodule_export]
     use crate::frames::{PyCompletion, PyStream};
     #[cfg(target_os = "linux")]

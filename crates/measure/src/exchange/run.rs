@@ -67,10 +67,9 @@ impl Exchange {
             },
             ..prepared.request()
         };
-        let request = WorkerRequest {
-            frame_len: request.frame_len.max(answers::frame_len(config.longest_request, tcp.mtu)),
-            ..request
-        };
+        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
+        let longest = answers::frame_len(config.longest_request, tcp.mtu, &endpoints.concat());
+        let request = WorkerRequest { frame_len: request.frame_len.max(longest), ..request };
         let workers = usize::from(config.scan.workers);
         let bounds = Arc::new(answers::Bounds {
             tcp: Config {
@@ -86,7 +85,6 @@ impl Exchange {
             prefixes: config.max_per_prefix.map(|most| Arc::new(Prefixes::new(most, family))),
         });
         let schema = schema::exchange(family, &config.columns, &config.further());
-        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
         let told = config.clone();
         prepared
             .start(map, &request, schema, Some(config), |number, _, ours, shared| {

@@ -11,6 +11,7 @@ use super::caps::Prefixes;
 use super::collect::Rows;
 use super::config::{ExchangeConfig, ExchangeRows};
 use super::request::{Recipient, Request};
+use super::rows::Source;
 use super::session::{Dialogue, Plain};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
@@ -44,8 +45,8 @@ pub(super) enum Refused {
 enum Asked {
     /// A target of the plan, by its place in the answered map.
     Slot(u64),
-    /// A row of the list, whose probe has this number.
-    Row(u32, u16),
+    /// A row of the list, by the number of its probe.
+    Row(u16),
 }
 
 /// The dialogues of one worker, and their rows.
@@ -150,7 +151,7 @@ impl Dialogues {
         let number = self.ports.probe_num(cookie, flow.our_port)?;
         let target = Target { address: flow.theirs, port: flow.their_port };
         match &self.list {
-            Some(list) => list.asked(target, number).map(|row| Asked::Row(row, number)),
+            Some(list) => list.asked(target, number).map(|_| Asked::Row(number)),
             None if number == 0 => {
                 let slot = self.plan.slot_of(target)?;
                 (!self.shared.map.has_answered(slot)).then_some(Asked::Slot(slot))
@@ -170,16 +171,6 @@ impl Dialogues {
     pub(super) fn refuse(&mut self, answer: &Segment, ack: u32, how: Refused, time_ns: u64) -> bool {
         let flow = &answer.flow;
         let Some(asked) = self.asked(flow, ack) else { return false };
-        if let Asked::Slot(slot) = asked
-            && self.shared.map.mark(slot, false).answered
-        {
-            return false;
-        }
-        if let Some(prefixes) = &self.prefixes {
-            prefixes.answered(flow.theirs, false);
-        }
-        self.tally.answered += 1;
-        self.tally.refused += 1;
         let rtt_ns = self.rtt_ns(answer, time_ns);
         let (status, closed_by) = match how {
             Refused::Reset => (Status::ConnectionRefused, Some(ClosedBy::Peer)),
@@ -187,12 +178,25 @@ impl Dialogues {
         };
         let ending = Ending { status, stage: Stage::Connect, closed_by, close_ns: rtt_ns, ..Ending::default() };
         let (rows, began_ns) = (&mut self.rows, time_ns.saturating_sub(rtt_ns.unwrap_or(0)));
+        let target = Target { address: flow.theirs, port: flow.their_port };
         match (asked, &self.list) {
-            (Asked::Row(row, _), Some(list)) => {
-                list.finish(row, |source| rows.push(flow, began_ns, ending, None, Some(source)));
+            (Asked::Slot(slot), _) if !self.shared.map.mark(slot, false).answered => {
+                rows.push(flow, began_ns, ending, None, None);
             }
-            _ => rows.push(flow, began_ns, ending, None, None),
+            (Asked::Row(number), Some(list)) => {
+                let push = |source: Source<'_>| rows.push(flow, began_ns, ending, None, Some(source));
+                // The list may have given it up just now.
+                if list.refuse(target, number, push).is_none() {
+                    return false;
+                }
+            }
+            _ => return false,
         }
+        if let Some(prefixes) = &self.prefixes {
+            prefixes.answered(flow.theirs, false);
+        }
+        self.tally.answered += 1;
+        self.tally.refused += 1;
         true
     }
 
@@ -316,11 +320,11 @@ impl Upper for Dialogues {
             return None;
         }
         let row = match (asked, &self.list) {
-            (Asked::Row(_, number), Some(list)) => {
+            (Asked::Row(number), Some(list)) => {
                 list.connect(Target { address: flow.theirs, port: flow.their_port }, number)
             }
             (Asked::Slot(slot), _) => (!self.shared.map.mark(slot, true).answered).then_some(State::NO_ROW),
-            (Asked::Row(..), None) => None,
+            (Asked::Row(_), None) => None,
         };
         let Some(row) = row else {
             // Another worker was faster, or the list gave it up just now.

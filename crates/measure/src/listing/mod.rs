@@ -269,6 +269,16 @@ impl Listing {
         result
     }
 
+    /// The row that waits for the answer to this probe of a target is done, by an answer that is no connection: where its
+    /// further columns are is told to `then`, and it is no more. `None` where none waits.
+    pub(crate) fn refuse<T>(&self, target: Target, number: u16, then: impl FnOnce(Source<'_>) -> T) -> Option<T> {
+        let mut state = self.state();
+        let row = state.pending.asked(target, number)?;
+        let result = then(state.pending.source(row));
+        state.pending.done(row);
+        Some(result)
+    }
+
     /// A row whose target stayed silent is done: its target, the number of its probe, and where its further columns are, are
     /// told to `then`, and it is no more. `None` when there is none.
     pub(crate) fn finish_silent<T>(&self, then: impl FnOnce(Target, u16, Source<'_>) -> T) -> Option<T> {

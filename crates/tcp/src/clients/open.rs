@@ -2,7 +2,7 @@
 
 use irl_wire::packet::tcp_flags;
 
-use super::{Clients, Now, Reply};
+use super::{Clients, Now, REPLIES, Reply};
 use crate::connection::{Cold, Hot, NO_CLASS, NONE, flags};
 use crate::segment::{Flow, OptionBytes, Segment};
 use crate::upper::{Ended, Upper, Why};
@@ -153,10 +153,25 @@ impl<U: Upper> Clients<U> {
             }
         }
     }
+
+    /// The same in pieces, from the place in the table that the piece before it returned, 0 for the first: as many as there
+    /// is room for their resets, which have to be sent in between. `None` when no connection is left.
+    pub fn reset_from(&mut self, first: u32, now_ns: u64, upper: &mut U) -> Option<u32> {
+        let now = self.now(now_ns);
+        for slot in first..self.slab.slots() {
+            if self.replies.len() >= REPLIES {
+                return Some(slot);
+            }
+            if self.slab.hot(slot).has(flags::LIVE) {
+                self.abort(slot, now, Why::Aborted, upper);
+            }
+        }
+        None
+    }
 }
 
 /// RFC 6928's initial window.
-fn initial_window(mss: u16) -> u32 {
+pub(super) fn initial_window(mss: u16) -> u32 {
     let mss = u32::from(mss);
     (10 * mss).min((2 * mss).max(14_600))
 }
