@@ -16,7 +16,7 @@ use super::session::{Dialogue, Plain};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
-use crate::listing::Listing;
+use crate::listing::{Listing, turn};
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -222,7 +222,7 @@ impl Dialogues {
         let Some(list) = self.list.clone() else { return };
         for _ in 0..TURN {
             let told = list.finish_silent(|target, number, source| {
-                let here = usize::from(number) % self.ours.here;
+                let here = (turn(target) % self.ours.here as u64) as usize;
                 let cookie = self.ours.builders[here].cookie(target.address, target.port);
                 let our_port = self.ports.source_port(cookie, number);
                 let flow = Flow { ours: here as u16, our_port, theirs: target.address, their_port: target.port };

@@ -30,7 +30,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::batch::Batch;
 use self::names::Names;
-pub(crate) use self::pending::Due;
+pub(crate) use self::pending::{Due, turn};
 use self::pending::{Pace, Pending};
 use self::sieve::{Counts, Sieve};
 use crate::error::MeasureError;
@@ -40,6 +40,10 @@ use crate::exchange::rows::Source;
 pub use self::pending::PER_ROW;
 pub use self::sieve::ListCounts;
 
+/// The longest name of a host in a row: as long as names in the DNS are.
+pub const LONGEST_NAME: usize = 253;
+/// The longest request in a row.
+pub const LONGEST_REQUEST: usize = 64 << 10;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
 
@@ -231,6 +235,11 @@ impl Listing {
             state.pending.take(now_ns, room, into);
         }
         Ok(())
+    }
+
+    /// A SYN was not sent after all, and is due again.
+    pub(crate) fn postpone(&self, due: &Due) {
+        self.state().pending.postpone(due);
     }
 
     /// Whether no SYN will be due any more.
