@@ -16,6 +16,9 @@ Address = str | IPv4Address | IPv6Address
 Path = str | os.PathLike[str]
 
 
+MOST_TARGETS = (1 << 63) - 1
+
+
 class PlanKeywords(TypedDict, total=False):
     """The keywords of [`Plan`][irlstack.Plan]."""
 
@@ -170,6 +173,9 @@ class Request:
         policy: Policy = run.get("policy") or base or Policy.from_config()
         if run.get("authorized") is not None:
             policy = Policy(authorized=run["authorized"]).over(policy)
+        if self.source is not None and given is None:
+            # The plan says where targets may lie and not which they are, so that it has no place to number them all.
+            plan.setdefault("max_targets", MOST_TARGETS)
         if given is None and not plan.get("blocklist_file") and policy.blocklist_file is not None:
             plan["blocklist_file"] = [policy.blocklist_file]
         self.plan = Plan(*targets, **plan) if given is None else given

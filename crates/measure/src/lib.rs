@@ -1,8 +1,9 @@
 //! The measurement loops: what is sent when, what an answer means, and where rows go.
 //!
-//! A [`Scan`] runs one worker thread per owner on any [`Network`](irl_link::Network): targets in the plan's order,
-//! frames straight into the engine's memory, answers to Arrow batches. Nothing is allocated per frame, and rows that
-//! nobody reads pause the senders.
+//! A [`Run`] has one worker thread per owner on any [`Network`](irl_link::Network): targets in the plan's order, frames
+//! straight into the engine's memory, answers to Arrow batches. Nothing is allocated per frame, and rows that nobody reads
+//! pause the senders. What is done with answers makes it a [`Scan`], whose rows are answers, or an [`Exchange`], which
+//! connects to whoever answers and whose rows are dialogues.
 #![deny(unsafe_code)]
 
 mod answers;
@@ -33,6 +34,7 @@ mod supply;
 mod worker;
 
 pub use error::MeasureError;
+pub use exchange::{Exchange, ExchangeConfig};
 pub use map::{AnsweredMap, Dedup};
 pub use run::Run;
 pub use scan::{RowSelection, Scan, ScanConfig, ScanRate};

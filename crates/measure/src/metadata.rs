@@ -178,6 +178,7 @@ fn exchange(config: &ExchangeConfig, stats: &Stats) -> Value {
         },
         "request_is_template": matches!(config.request, Request::Template(_)),
         "list": config.list.as_ref().map(|list| list.counts()),
+        "targets_scanned": config.list.as_ref().map_or(stats.targets, |list| list.counts().targets),
         "until": until,
         "close": match config.dialogue.close {
             Close::Reset => "rst",

@@ -260,7 +260,11 @@ impl Run {
     pub fn stats(&self) -> Stats {
         let mut stats = self.shared.stats();
         let (len, probes) = (self.config.compiled.len(), self.config.plan.probes);
-        stats.probes_planned = self.shared.passes.planned(&stats, len, probes);
+        stats.probes_planned = match self.exchange.as_ref().and_then(|exchange| exchange.list.as_ref()) {
+            // What has been read; nobody knows what comes.
+            Some(list) => list.counts().targets + stats.reprobed,
+            None => self.shared.passes.planned(&stats, len, probes),
+        };
         stats
     }
 

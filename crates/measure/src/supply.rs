@@ -8,8 +8,7 @@ use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
-use crate::error::MeasureError;
-use crate::listing::{Due, Listing};
+use crate::listing::Listing;
 use crate::shared::Shared;
 
 /// Positions taken from the watermark at a time, at most.
@@ -39,10 +38,8 @@ pub(crate) struct Parked {
 /// Where frames come from: targets in the plan's order, or of a list.
 pub(crate) struct Supply {
     pub(crate) plan: CompiledPlan,
-    /// Where targets come from instead of the plan. Their numbers are those of probes, by which our ports follow.
+    /// Where targets come from instead of the plan. Their numbers tell of a probe and our address, see `Due::place`.
     pub(crate) list: Option<Arc<Listing>>,
-    /// What was wrong with the list.
-    pub(crate) failed: Option<MeasureError>,
     pub(crate) builders: Vec<FrameBuilder>,
     pub(crate) gateway: Option<Mac>,
     pub(crate) hops: Arc<dyn NextHop>,
@@ -141,16 +138,17 @@ impl Supply {
 
     #[inline]
     fn write(&self, slot: &mut [u8], hop: Mac, number: u64, target: Target, probe_num: u16, now: u64) -> usize {
+        let listed = self.list.is_some();
+        let turn = if listed { number >> 16 } else { number };
         let builder = match self.builders.as_slice() {
             [one] => one,
-            many => &many[(number % many.len() as u64) as usize],
+            many => &many[(turn % many.len() as u64) as usize],
         };
-        let probe_num = match (&self.list, self.again) {
-            // It was made of one.
-            (Some(_), _) => number as u16,
-            (None, true) => probe_num,
+        let probe_num = match (listed, self.again) {
+            (true, _) => number as u16,
+            (false, true) => probe_num,
             // The run was refused if all passes together had more numbers than 16 bits hold.
-            (None, false) => self.pass * self.probes + probe_num,
+            (false, false) => self.pass * self.probes + probe_num,
         };
         builder.build(slot, hop, target.address, target.port, probe_num, now)
     }
@@ -177,19 +175,15 @@ impl Supply {
     /// Takes the next block of positions; blocks are small at low rates so that workers end together. After the pass's
     /// last one it takes what a worker gave back whose interface went.
     fn refill(&mut self, shared: &Shared, want: usize, now: u64, may_probe: &mut impl FnMut(Target) -> bool) -> bool {
+        if let Some(list) = self.list.clone() {
+            return self.refill_listed(&list, shared, want, now, may_probe);
+        }
         self.allowed = 0;
         if !self.held.is_empty() {
             self.release(may_probe);
             if self.allowed > 0 || self.held.len() >= HELD {
                 return self.allowed > 0;
             }
-        }
-        if self.list.is_some() {
-            self.refill_listed(want, now);
-            if self.batch.is_empty() {
-                shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
-            }
-            return !self.batch.is_empty();
         }
         let more = if self.pass == 0 { self.refill_all(shared, want) } else { self.refill_silent(shared, want) };
         if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len() {
@@ -198,18 +192,36 @@ impl Supply {
         !self.batch.is_empty()
     }
 
-    /// From the list: SYNs that are due, the first of a target or one again.
-    #[cold]
-    fn refill_listed(&mut self, want: usize, now: u64) {
+    /// From a list: SYNs that are due, the first of a target or one again. Those that may not be sent yet go back to it, so
+    /// that nobody waits for their answers. After the list's end it takes what a worker gave back whose interface went.
+    fn refill_listed(
+        &mut self,
+        list: &Listing,
+        shared: &Shared,
+        want: usize,
+        now: u64,
+        may_probe: &mut impl FnMut(Target) -> bool,
+    ) -> bool {
         self.next = 0;
         self.batch.clear();
-        let Some(list) = &self.list else { return };
         let mut due = Vec::new();
         if let Err(error) = list.take(now, want.clamp(1, BLOCK), &mut due) {
-            self.failed.get_or_insert(error);
+            // What was read before is done first, as at the list's end.
+            shared.lose(error, Vec::new());
         }
-        self.taken += due.len() as u64;
-        self.batch.extend(due.into_iter().map(|Due { target, number }| (u64::from(number), target)));
+        for syn in &due {
+            if !may_probe(syn.target) {
+                list.postpone(syn);
+                continue;
+            }
+            *(if syn.again { &mut self.retaken } else { &mut self.taken }) += 1;
+            self.batch.push((syn.place(), syn.target));
+        }
+        if self.batch.is_empty() {
+            shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
+        }
+        self.allowed = self.batch.len();
+        !self.batch.is_empty()
     }
 
     /// Takes some of those that waited and may be probed now into the batch.

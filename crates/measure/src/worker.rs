@@ -112,7 +112,6 @@ impl<A: Answers> Loop<A> {
             supply: Supply {
                 plan: config.compiled.clone(),
                 list: answers.list(),
-                failed: None,
                 builders: attachment.builders().to_vec(),
                 gateway: hops.constant(),
                 hops,
@@ -236,9 +235,6 @@ impl<A: Answers> Loop<A> {
         let Self { gate, supply, shared, built_any, answers, .. } = self;
         let frame_len = supply.builders[0].frame_len();
         supply.walked = 0;
-        if let Some(error) = supply.failed.take() {
-            return Err(error);
-        }
         let mut built = 0;
         // A batch may be shorter than asked for at the end of the engine's memory: go on with the next.
         while built < allowed {

@@ -384,9 +384,16 @@ fn rows_that_nobody_reads_pause_the_syns_and_none_is_lost() {
 
 #[test]
 fn a_run_that_is_stopped_keeps_its_rows_and_resets_its_connections() {
-    let case = Case { impairment: slow(300), workers: 2, ..Case::all_open("10.2.0.0/20") };
-    let run = case.start(|_| {}).unwrap();
-    while run.stats().connections_opened < 1000 {
+    let case = Case { impairment: slow(1000), workers: 2, ..Case::all_open("10.0.0.0/14") };
+    let run = case.start(|config| {
+        config.max_bytes = 1000;
+        config.scan.reprobe = 0;
+        config.scan.cooldown = Duration::from_secs(20);
+    });
+    let run = run.unwrap();
+    // More than resets wait at a time in either worker.
+    while run.stats().connections_opened < 200_000 {
+        assert!(!run.is_finished(), "{:?}", run.stats());
         std::thread::yield_now();
     }
     run.halt();

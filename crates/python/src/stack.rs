@@ -10,6 +10,7 @@ use irl_link::{EngineInfo, Network, PolicySettings, Rate};
 use irl_measure::exchange::request::Request;
 use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
 use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
+use irl_measure::listing::{LONGEST_NAME, LONGEST_REQUEST};
 use irl_measure::{Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
@@ -266,10 +267,9 @@ impl PyStack {
         let mut config = ExchangeConfig::new(scan, request.map_or(Ok(Request::Column), RequestLike::request)?);
         config.list = listed.map(|list| Arc::clone(&list.0));
         if config.list.is_some() {
-            // As long as names in the DNS can be.
             config.longest_request = match &config.request {
-                Request::Column => LONGEST_LISTED,
-                other => other.longest(config.scan.plan.family, 253),
+                Request::Column => LONGEST_REQUEST as u32,
+                other => other.longest(config.scan.plan.family, LONGEST_NAME),
             };
         }
         config.scan.reprobe = reprobe;
@@ -358,9 +358,6 @@ impl PyStack {
         })
     }
 }
-
-/// The longest request that a row of a list may bring.
-const LONGEST_LISTED: u32 = 64 << 10;
 
 /// A request: bytes as they are, or text with places for the target's address, port and host.
 #[derive(FromPyObject)]

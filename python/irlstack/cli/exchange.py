@@ -12,6 +12,7 @@ from irlstack.cli.options import SENDING, STANDARD_STREAM, PlanOptions, unescape
 from irlstack.cli.running import OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
+from irlstack.request import MOST_TARGETS
 
 _DIALOGUE = Group("What is said", sort_key=2)
 
@@ -111,7 +112,10 @@ def _take_list(options: PlanOptions, targets: tuple[str, ...]) -> tuple[PlanOpti
         listed = Path(STANDARD_STREAM)
     if listed is not None and str(listed) == STANDARD_STREAM:
         listed = Path("-")
-    return replace(options, list_of_ips_file=None), rest, listed
+    options = replace(options, list_of_ips_file=None)
+    if listed is not None and options.plan is None and options.max_targets is None:
+        options = replace(options, max_targets=str(MOST_TARGETS))
+    return options, rest, listed
 
 
 def parse_request(text: str) -> bytes | str:

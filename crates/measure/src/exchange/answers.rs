@@ -169,6 +169,17 @@ impl Exchanges {
         Ok(built as u64)
     }
 
+    /// Sends what TCP has, as long as there is time.
+    fn part(&mut self, gate: &mut Gate, here: &Here<'_>, until: Instant) -> Result<(), LinkError> {
+        while (self.clients.has_output() || gate.pending() > 0) && Instant::now() < until {
+            let built = self.fill(gate, here, TURN)?;
+            if gate.kick()?.accepted == 0 && built == 0 {
+                std::thread::sleep(Duration::from_micros(50));
+            }
+        }
+        Ok(())
+    }
+
     /// How many connections more the memory is enough for, those aside that there are and may become some.
     fn room_in_memory(&self, connections: u64, under_way: u64) -> u64 {
         /// What a connection takes of TCP's table and of the sessions', at most.
@@ -339,24 +350,23 @@ impl Answers for Exchanges {
     /// Resets the connections that are left: the peers would hold theirs for long.
     fn end(&mut self, gate: &mut Gate, here: &Here<'_>) -> Result<(), LinkError> {
         self.settle(here);
+        let until = Instant::now() + PARTING;
+        let mut first = Some(0);
+        let mut parted = Ok(());
+        while let Some(from) = first
+            && parted.is_ok()
+            && Instant::now() < until
+        {
+            first = self.clients.reset_from(from, here.now_ns, &mut self.dialogues);
+            self.dialogues.settle(here.counters);
+            parted = self.part(gate, here, until);
+        }
+        // Where there was no time or no device, their peers will find out; the rows are kept all the same.
         self.clients.reset_all(here.now_ns, &mut self.dialogues);
         self.dialogues.settle(here.counters);
-        let until = Instant::now() + PARTING;
-        while self.clients.has_output() && Instant::now() < until {
-            let built = self.fill(gate, here, TURN)?;
-            let kicked = gate.kick()?;
-            if built == 0 && kicked.accepted == 0 {
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        }
-        while gate.pending() > 0 && Instant::now() < until {
-            if gate.kick()?.accepted == 0 {
-                std::thread::sleep(Duration::from_micros(50));
-            }
-        }
         while self.clients.transmit(here.now_ns).is_some() {
             WorkerCounters::add(&here.counters.segments_skipped, 1);
         }
-        Ok(())
+        parted
     }
 }

@@ -32,7 +32,7 @@ pub struct Row {
     /// How it ended.
     pub ending: Ending,
     /// Where the response lies among those of the rows beside it.
-    pub(super) response: Option<Place>,
+    pub(crate) response: Option<Place>,
 }
 
 /// Where the further columns of a row are: a row of a batch of the list.

@@ -60,6 +60,11 @@ impl Exchange {
         let request = WorkerRequest {
             frames: Frames::Payload,
             max_data: max_data(config.longest_request)?,
+            // A target that a list has again is reached from another of our ports.
+            probes: match &config.list {
+                Some(_) => u16::try_from(prepared.ports.len()).unwrap_or(u16::MAX),
+                None => 1,
+            },
             ..prepared.request()
         };
         let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();

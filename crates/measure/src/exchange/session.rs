@@ -1,34 +1,10 @@
 //! The course of a dialogue, without sockets and without a clock: what a session wants when its connection is there, when
 //! data comes, when the peer has finished and when time is up; and the one of a request and a response.
 
+pub use irl_tcp::{Close, Why};
+
 use super::status::Status;
 use crate::error::MeasureError;
-
-/// How we close.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Close {
-    /// By a RST, at once.
-    Reset,
-    /// By a FIN, after what is still to be sent.
-    Finish,
-}
-
-/// Why a connection is no more.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Why {
-    /// Our RST.
-    Reset,
-    /// Both sides' FINs.
-    Finished,
-    /// The peer's RST.
-    ResetByPeer,
-    /// The peer answers no more.
-    TimedOut,
-    /// ICMP says that there is no way.
-    Unreachable,
-    /// The run was ended.
-    Aborted,
-}
 
 /// What a session wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,11 +11,12 @@ use super::caps::Prefixes;
 use super::collect::Rows;
 use super::config::{ExchangeConfig, ExchangeRows};
 use super::request::{Recipient, Request};
-use super::session::{Close, Dialogue, Plain, Why};
+use super::rows::Source;
+use super::session::{Dialogue, Plain};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
-use crate::listing::Listing;
+use crate::listing::{Listing, turn};
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -44,8 +45,8 @@ pub(super) enum Refused {
 enum Asked {
     /// A target of the plan, by its place in the answered map.
     Slot(u64),
-    /// A row of the list, whose probe has this number.
-    Row(u32, u16),
+    /// A row of the list, by the number of its probe.
+    Row(u16),
 }
 
 /// The dialogues of one worker, and their rows.
@@ -150,7 +151,7 @@ impl Dialogues {
         let number = self.ports.probe_num(cookie, flow.our_port)?;
         let target = Target { address: flow.theirs, port: flow.their_port };
         match &self.list {
-            Some(list) => list.asked(target, number).map(|row| Asked::Row(row, number)),
+            Some(list) => list.asked(target, number).map(|_| Asked::Row(number)),
             None if number == 0 => {
                 let slot = self.plan.slot_of(target)?;
                 (!self.shared.map.has_answered(slot)).then_some(Asked::Slot(slot))
@@ -170,16 +171,6 @@ impl Dialogues {
     pub(super) fn refuse(&mut self, answer: &Segment, ack: u32, how: Refused, time_ns: u64) -> bool {
         let flow = &answer.flow;
         let Some(asked) = self.asked(flow, ack) else { return false };
-        if let Asked::Slot(slot) = asked
-            && self.shared.map.mark(slot, false).answered
-        {
-            return false;
-        }
-        if let Some(prefixes) = &self.prefixes {
-            prefixes.answered(flow.theirs, false);
-        }
-        self.tally.answered += 1;
-        self.tally.refused += 1;
         let rtt_ns = self.rtt_ns(answer, time_ns);
         let (status, closed_by) = match how {
             Refused::Reset => (Status::ConnectionRefused, Some(ClosedBy::Peer)),
@@ -187,12 +178,25 @@ impl Dialogues {
         };
         let ending = Ending { status, stage: Stage::Connect, closed_by, close_ns: rtt_ns, ..Ending::default() };
         let (rows, began_ns) = (&mut self.rows, time_ns.saturating_sub(rtt_ns.unwrap_or(0)));
+        let target = Target { address: flow.theirs, port: flow.their_port };
         match (asked, &self.list) {
-            (Asked::Row(row, _), Some(list)) => {
-                list.finish(row, |source| rows.push(flow, began_ns, ending, None, Some(source)));
+            (Asked::Slot(slot), _) if !self.shared.map.mark(slot, false).answered => {
+                rows.push(flow, began_ns, ending, None, None);
             }
-            _ => rows.push(flow, began_ns, ending, None, None),
+            (Asked::Row(number), Some(list)) => {
+                let push = |source: Source<'_>| rows.push(flow, began_ns, ending, None, Some(source));
+                // The list may have given it up just now.
+                if list.refuse(target, number, push).is_none() {
+                    return false;
+                }
+            }
+            _ => return false,
         }
+        if let Some(prefixes) = &self.prefixes {
+            prefixes.answered(flow.theirs, false);
+        }
+        self.tally.answered += 1;
+        self.tally.refused += 1;
         true
     }
 
@@ -218,7 +222,7 @@ impl Dialogues {
         let Some(list) = self.list.clone() else { return };
         for _ in 0..TURN {
             let told = list.finish_silent(|target, number, source| {
-                let here = usize::from(number) % self.ours.here;
+                let here = (turn(target) % self.ours.here as u64) as usize;
                 let cookie = self.ours.builders[here].cookie(target.address, target.port);
                 let our_port = self.ports.source_port(cookie, number);
                 let flow = Flow { ours: here as u16, our_port, theirs: target.address, their_port: target.port };
@@ -297,10 +301,8 @@ impl Dialogues {
         if steps.send > 0 {
             call.send(steps.send);
         }
-        match steps.close {
-            Some(Close::Reset) => call.close(irl_tcp::Close::Reset),
-            Some(Close::Finish) => call.close(irl_tcp::Close::Finish),
-            None => {}
+        if let Some(close) = steps.close {
+            call.close(close);
         }
     }
 }
@@ -318,11 +320,11 @@ impl Upper for Dialogues {
             return None;
         }
         let row = match (asked, &self.list) {
-            (Asked::Row(_, number), Some(list)) => {
+            (Asked::Row(number), Some(list)) => {
                 list.connect(Target { address: flow.theirs, port: flow.their_port }, number)
             }
             (Asked::Slot(slot), _) => (!self.shared.map.mark(slot, true).answered).then_some(State::NO_ROW),
-            (Asked::Row(..), None) => None,
+            (Asked::Row(_), None) => None,
         };
         let Some(row) = row else {
             // Another worker was faster, or the list gave it up just now.
@@ -367,14 +369,7 @@ impl Upper for Dialogues {
         }
         let end = End {
             now_ns: ended.now_ns,
-            why: match ended.why {
-                irl_tcp::Why::Reset => Why::Reset,
-                irl_tcp::Why::Finished => Why::Finished,
-                irl_tcp::Why::ResetByPeer => Why::ResetByPeer,
-                irl_tcp::Why::TimedOut => Why::TimedOut,
-                irl_tcp::Why::Unreachable => Why::Unreachable,
-                irl_tcp::Why::Aborted => Why::Aborted,
-            },
+            why: ended.why,
             received: u64::from(ended.received),
             acknowledged: ended.acknowledged >= self.recipient(&flow, *ended.state, |request, to| request.len(to)),
             retransmits: ended.retransmits,

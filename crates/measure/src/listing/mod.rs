@@ -30,7 +30,7 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 use self::batch::Batch;
 use self::names::Names;
-pub(crate) use self::pending::Due;
+pub(crate) use self::pending::{Due, turn};
 use self::pending::{Pace, Pending};
 use self::sieve::{Counts, Sieve};
 use crate::error::MeasureError;
@@ -40,6 +40,10 @@ use crate::exchange::rows::Source;
 pub use self::pending::PER_ROW;
 pub use self::sieve::ListCounts;
 
+/// The longest name of a host in a row: as long as names in the DNS are.
+pub const LONGEST_NAME: usize = 253;
+/// The longest request in a row.
+pub const LONGEST_REQUEST: usize = 64 << 10;
 /// Batches that are read ahead.
 const AHEAD: usize = 2;
 
@@ -233,6 +237,11 @@ impl Listing {
         Ok(())
     }
 
+    /// A SYN was not sent after all, and is due again.
+    pub(crate) fn postpone(&self, due: &Due) {
+        self.state().pending.postpone(due);
+    }
+
     /// Whether no SYN will be due any more.
     pub(crate) fn is_done(&self) -> bool {
         let state = self.state();
@@ -258,6 +267,16 @@ impl Listing {
         let result = then(state.pending.source(row));
         state.pending.done(row);
         result
+    }
+
+    /// The row that waits for the answer to this probe of a target is done, by an answer that is no connection: where its
+    /// further columns are is told to `then`, and it is no more. `None` where none waits.
+    pub(crate) fn refuse<T>(&self, target: Target, number: u16, then: impl FnOnce(Source<'_>) -> T) -> Option<T> {
+        let mut state = self.state();
+        let row = state.pending.asked(target, number)?;
+        let result = then(state.pending.source(row));
+        state.pending.done(row);
+        Some(result)
     }
 
     /// A row whose target stayed silent is done: its target, the number of its probe, and where its further columns are, are

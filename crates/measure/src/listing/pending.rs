@@ -33,6 +33,21 @@ pub(crate) struct Due {
     pub(crate) target: Target,
     /// The number of the probe: our port follows from it, the same for every time it is sent.
     pub(crate) number: u16,
+    /// It was sent before.
+    pub(crate) again: bool,
+}
+
+impl Due {
+    /// Its number in a supply of numbered targets: the probe's in the lowest 16 bits, and above them what tells which of
+    /// our addresses it leaves from.
+    pub(crate) fn place(&self) -> u64 {
+        turn(self.target) << 16 | u64::from(self.number)
+    }
+}
+
+/// Divided by the number of our addresses, this leaves the number of the one that a target is always reached from.
+pub(crate) fn turn(target: Target) -> u64 {
+    hash(target) >> 16
 }
 
 /// A batch of which rows are under way, or not begun.
@@ -210,6 +225,15 @@ impl Pending {
         self.connected += 1;
     }
 
+    /// A SYN was not sent after all: it is due again, after those that are.
+    pub(super) fn postpone(&mut self, due: &Due) {
+        let Some(row) = self.asked(due.target, due.number) else { return };
+        let attempt = usize::from(self.entries.get(row).attempt());
+        self.sent[attempt].leave(&mut self.entries, row);
+        self.entries.get_mut(row).set_state(State::Ready);
+        self.ready.push(&mut self.entries, row);
+    }
+
     /// The next row that stayed silent; it is there until it is done.
     pub(super) fn silent(&self) -> Option<u32> {
         self.silent.first()
@@ -322,7 +346,7 @@ impl Pending {
         entry.set_sent(attempt, now_ms);
         let probe = entry.number;
         self.sent[usize::from(attempt)].push(&mut self.entries, number);
-        Due { target: self.target(number), number: probe }
+        Due { target: self.target(number), number: probe, again: attempt > 0 }
     }
 
     /// Lets a row be sent from a port that its target has not seen, as soon as there is one.

@@ -119,10 +119,7 @@ impl Records {
 
     /// Takes the line's bytes into fields.
     fn parse(&mut self, mut at: At) -> Result<At, &'static str> {
-        let mut line = self.line.as_slice();
-        if at != At::Quoted && line.ends_with(b"\n") {
-            line = &line[..line.len() - 1];
-        }
+        let line = self.line.as_slice();
         for (place, byte) in line.iter().enumerate() {
             let ends = place + 2 >= line.len() && matches!(&line[place..], b"\n" | b"\r\n" | b"\r");
             at = match (at, byte) {

@@ -8,6 +8,7 @@ use irl_targets::{CompiledPlan, Family, Target, address_bits};
 use serde::Serialize;
 
 use super::batch::{Batch, MOST};
+use super::{LONGEST_NAME, LONGEST_REQUEST};
 use crate::error::MeasureError;
 
 /// Rows that are no targets are told of so many times.
@@ -131,6 +132,19 @@ impl Sieve {
         }
         self.counts.targets.fetch_add(ports.len() as u64, Ordering::Relaxed);
         Ok(!ports.is_empty())
+    }
+
+    /// Whether the name and the request of a row are as long as can be sent.
+    ///
+    /// # Errors
+    /// What is too long.
+    pub(super) fn fits(name: Option<&[u8]>, request: Option<&[u8]>) -> Result<(), String> {
+        for (what, bytes, longest) in [("host", name, LONGEST_NAME), ("request", request, LONGEST_REQUEST)] {
+            if bytes.is_some_and(|bytes| bytes.len() > longest) {
+                return Err(format!("its {what} is longer than {longest} bytes"));
+            }
+        }
+        Ok(())
     }
 
     /// A row that is no target: counted, and the first ones told of.

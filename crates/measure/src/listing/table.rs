@@ -30,6 +30,8 @@ pub(super) struct Table {
     /// Rows before it.
     before: u64,
     ended: bool,
+    /// Why it ended before its end, which is told after the rows before.
+    failed: Option<MeasureError>,
 }
 
 impl Table {
@@ -48,7 +50,7 @@ impl Table {
         types(&schema, &names, &sieve.list)?;
         let further = names.further(fields.len());
         let columns = further.iter().map(|column| Arc::clone(&schema.fields()[*column])).collect();
-        Ok(Self { reader, sieve, names, further, columns, rest: None, before: 0, ended: false })
+        Ok(Self { reader, sieve, names, further, columns, rest: None, before: 0, ended: false, failed: None })
     }
 
     /// The further columns.
@@ -84,13 +86,13 @@ impl Table {
             let Some(rows) = self.rows()? else { return Ok(None) };
             let batch = self.sift(&rows)?;
             self.before += rows.num_rows() as u64;
-            if batch.len() > 0 {
-                return Ok(Some(batch));
+            if batch.len() > 0 || self.failed.is_some() {
+                return Ok((batch.len() > 0).then_some(batch));
             }
         }
     }
 
-    fn sift(&self, rows: &RecordBatch) -> Result<Batch, MeasureError> {
+    fn sift(&mut self, rows: &RecordBatch) -> Result<Batch, MeasureError> {
         let failed = |error| MeasureError::input(&self.sieve.list, std::io::Error::other(error));
         let addresses = rows.column(self.names.address);
         let integers = addresses.data_type().is_integer();
@@ -108,13 +110,18 @@ impl Table {
                 (Some(ports), Some(column)) => port(ports, rows.column(column), row),
                 _ => Ok(None),
             };
+            let bytes = |column: Option<usize>| column.and_then(|column| batch::bytes(rows.column(column), row));
             let target = named.and_then(|port| {
+                Sieve::fits(bytes(self.names.host), bytes(self.names.request))?;
                 let (address, own) = address(&addresses, row)?;
                 Ok((address, port.or(own)))
             });
             match target {
                 Ok((address, port)) => {
-                    self.sieve.keep(&mut batch, address, port, row)?;
+                    if let Err(error) = self.sieve.keep(&mut batch, address, port, row) {
+                        self.failed = Some(error);
+                        break;
+                    }
                 }
                 Err(reason) => self.sieve.bad("row", self.before + row as u64 + 1, &reason),
             }
@@ -129,12 +136,9 @@ impl Iterator for Table {
     type Item = Result<Batch, MeasureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended {
-            return None;
-        }
-        let batch = self.batch();
-        self.ended = !matches!(batch, Ok(Some(_)));
-        batch.transpose()
+        let batch = if self.ended { Ok(None) } else { self.batch() };
+        self.ended = self.failed.is_some() || !matches!(batch, Ok(Some(_)));
+        batch.transpose().or_else(|| self.failed.take().map(Err))
     }
 }
 

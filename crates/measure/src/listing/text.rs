@@ -28,6 +28,8 @@ pub(super) struct Text {
     /// The first record is a row, and was not taken.
     first: Option<u64>,
     ended: bool,
+    /// Why it ended before its end, which is told after the rows before.
+    failed: Option<MeasureError>,
 }
 
 struct Layout {
@@ -86,7 +88,7 @@ impl Text {
                  address or saddr, or lines of 192.0.2.7, 192.0.2.7:80 or ip,domain,tag,port"
             )));
         };
-        Ok(Self { records, sieve, layout, first, ended: false })
+        Ok(Self { records, sieve, layout, first, ended: false, failed: None })
     }
 
     /// The further columns.
@@ -122,6 +124,8 @@ impl Text {
         let field = |column: usize| if column < there { self.records.field(column) } else { "" };
         let read = || {
             let (address, own) = target(field(names.address).trim())?;
+            let bytes = |column: Option<usize>| column.map(|column| field(column).as_bytes());
+            Sieve::fits(bytes(names.host), bytes(names.request))?;
             let port = port(names.port.map(field).unwrap_or_default().trim())?;
             Ok((address, port.or(own)))
         };
@@ -144,7 +148,7 @@ impl Text {
     }
 
     /// The next batch; `None` at the end.
-    fn batch(&mut self) -> Result<Option<Batch>, MeasureError> {
+    fn batch(&mut self) -> Option<Batch> {
         let most = self.sieve.rows_of_batch(ROWS);
         let mut batch = Batch::new(self.sieve.family());
         let mut builders: Vec<StringBuilder> = self.layout.further.iter().map(|_| StringBuilder::new()).collect();
@@ -153,30 +157,36 @@ impl Text {
         while rows < most && !self.ended && (rows == 0 || self.records.is_next_there()) {
             let number = match self.first.take() {
                 Some(number) => number,
-                None => match self.records.next().map_err(|source| MeasureError::input(&self.sieve.list, source))? {
-                    Next::Record(number) => number,
-                    Next::Bad(line, reason) => {
+                None => match self.records.next() {
+                    Ok(Next::Record(number)) => number,
+                    Ok(Next::Bad(line, reason)) => {
                         self.sieve.row();
                         self.sieve.bad("line", line, reason);
                         continue;
                     }
-                    Next::End => {
+                    Ok(Next::End) => {
                         self.ended = true;
+                        break;
+                    }
+                    Err(source) => {
+                        self.fail(MeasureError::input(&self.sieve.list, source));
                         break;
                     }
                 },
             };
             match self.row(number, &mut batch, &mut builders, rows) {
                 Ok(kept) => rows += usize::from(kept),
-                Err(error) => {
-                    self.ended = true;
-                    return Err(error);
-                }
+                Err(error) => self.fail(error),
             }
         }
         batch.further = builders.iter_mut().map(|builder| Arc::new(builder.finish()) as ArrayRef).collect();
         batch.shrink();
-        Ok((batch.len() > 0).then_some(batch))
+        (batch.len() > 0).then_some(batch)
+    }
+
+    fn fail(&mut self, error: MeasureError) {
+        self.ended = true;
+        self.failed = Some(error);
     }
 }
 
@@ -184,7 +194,8 @@ impl Iterator for Text {
     type Item = Result<Batch, MeasureError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        if self.ended { None } else { self.batch().transpose() }
+        let batch = if self.ended { None } else { self.batch() };
+        batch.map(Ok).or_else(|| self.failed.take().map(Err))
     }
 }
 

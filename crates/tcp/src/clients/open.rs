@@ -2,7 +2,7 @@
 
 use irl_wire::packet::tcp_flags;
 
-use super::{Clients, Now, Reply};
+use super::{Clients, Now, REPLIES, Reply};
 use crate::connection::{Cold, Hot, NO_CLASS, NONE, flags};
 use crate::segment::{Flow, OptionBytes, Segment};
 use crate::upper::{Ended, Upper, Why};
@@ -152,6 +152,21 @@ impl<U: Upper> Clients<U> {
                 self.abort(slot, now, Why::Aborted, upper);
             }
         }
+    }
+
+    /// The same in pieces, from the place in the table that the piece before it returned, 0 for the first: as many as there
+    /// is room for their resets, which have to be sent in between. `None` when no connection is left.
+    pub fn reset_from(&mut self, first: u32, now_ns: u64, upper: &mut U) -> Option<u32> {
+        let now = self.now(now_ns);
+        for slot in first..self.slab.slots() {
+            if self.replies.len() >= REPLIES {
+                return Some(slot);
+            }
+            if self.slab.hot(slot).has(flags::LIVE) {
+                self.abort(slot, now, Why::Aborted, upper);
+            }
+        }
+        None
     }
 }
 

@@ -60,6 +60,17 @@ fn a_syn_is_sent_again_from_the_same_port_and_given_up_after_the_last() {
 }
 
 #[test]
+fn what_is_postponed_is_due_again_and_not_sent_in_vain() {
+    let mut pending = pending(1, 100, &[1, 2]);
+    let mut due = Vec::new();
+    pending.take(0, 1, &mut due);
+    pending.postpone(&due[0]);
+    assert_eq!(pending.asked(target(1), 0), None, "nothing was sent");
+    assert_eq!(take(&mut pending, 100 * S), [(1, 0), (2, 0)]);
+    assert!(pending.silent().is_none(), "the time that it waited is not its target's");
+}
+
+#[test]
 fn an_answer_finds_its_row_by_target_and_port() {
     let mut pending = pending(3, 100, &[1]);
     assert_eq!(pending.asked(target(1), 0), None, "nothing was sent");
@@ -200,7 +211,7 @@ proptest! {
             }
             let mut due = Vec::new();
             pending.take(now, 3, &mut due);
-            for Due { target, number } in due {
+            for Due { target, number, .. } in due {
                 let address = target.address as u32;
                 prop_assert!(connected.iter().all(|(of, _)| *of != address));
                 if asked.insert(address, number) != Some(number) {
