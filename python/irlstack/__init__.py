@@ -5,6 +5,7 @@
 256
 """
 
+from irlstack import report
 from irlstack._core import SCHEMA_VERSION, Batch, Plan, PrefixSet, Probe, Targets, World, __version__, scan_fields
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
@@ -32,6 +33,7 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "report",
     "scan",
     "scan_fields",
 ]
