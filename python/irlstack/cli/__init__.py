@@ -14,7 +14,7 @@ from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
-from irlstack.cli.report import report
+from irlstack.cli.report import methods, report
 from irlstack.cli.scan import scan
 from irlstack.cli.schema import schema
 from irlstack.cli.status import ExitStatus
@@ -30,7 +30,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, report, lab.app, bench.app, demo, doctor, schema):
+for command in (scan, plan, when, report, methods, lab.app, bench.app, demo, doctor, schema):
     app.command(command)
 
 

@@ -1,4 +1,4 @@
-"""`irlstack report`."""
+"""`irlstack report` and `irlstack methods`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,6 +8,8 @@ from cyclopts import Parameter
 from irlstack import report as reporting
 from irlstack.cli import console
 from irlstack.cli.status import ExitStatus
+from irlstack.report import methods as paragraph
+from irlstack.report import recorded
 
 
 def report(
@@ -29,4 +31,14 @@ def report(
     path = output_file or run.with_suffix(".html")
     reporting.write(run, path, rows=rows, prefix=prefix)
     console.say(f"report       {path}")
+    return ExitStatus.DONE
+
+
+def methods(run: Path, /) -> ExitStatus:
+    """Print what a paper has to say of a run: a paragraph, what is not known, and BibTeX.
+
+    Args:
+        run: A Parquet file of rows, or what --metadata-file wrote.
+    """
+    console.put(paragraph.methods(recorded.load(run).document))
     return ExitStatus.DONE

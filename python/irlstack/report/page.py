@@ -69,7 +69,7 @@ def _started(document: Mapping[str, Any]) -> str:
 
 
 def _lead(document: Mapping[str, Any]) -> str:
-    ports = str(document.get("target_ports") or "")
+    ports = str(document.get("target_ports") or "").removeprefix("0")
     words = [
         f"{len(document.get('source_ips') or [])} source address(es)",
         f"engine {document.get('engine', 'unknown')}",
@@ -297,7 +297,7 @@ def _map(tally: Tally, what: str) -> str:
     cell = first.prefix.prefixlen + 16
     return (
         f'<h2>Where they are</h2><figure id="map"><div class="crumbs"></div>{shown.svg()}<p id="here"></p>'
-        "<figcaption>A Hilbert curve: the lowest address is in the upper left corner, the highest in the upper right; a "
+        "<figcaption>A Hilbert curve: the lowest address is upper left, the highest upper right; a "
         f"prefix is a square, and near addresses are near. Click on a square to open it.{more}</figcaption></figure>"
         f"{_top_cells(first, cell, what)}"
         f'<script type="application/json" id="map-data">{_json(data)}</script>'
