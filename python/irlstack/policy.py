@@ -10,6 +10,11 @@ from typing import Any, Self
 from irlstack.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/irlstack/irlstack.toml")
+_TABLES = {
+    "policy": ("contact", "authorized", "blocklist_file", "rate"),
+    "identity": ("contact", "description", "opt_out", "canonical", "languages"),
+}
+"""What an irlstack.toml may have: the fields of `Policy`, and those of `irlstack.identity.Identity`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,20 +59,7 @@ class Policy:
             OSError: it cannot be read.
         """
         path = Path(path)
-        try:
-            document = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-            raise ConfigError(f"{path} is no TOML file: {error}.") from error
-        known = {field.name for field in fields(cls)}
-        _refuse_unknown(path, document, {"policy"}, "table")
-        table = document.get("policy", {})
-        if not isinstance(table, dict):
-            raise ConfigError(f"{path}: policy has to be a table, [policy].")
-        _refuse_unknown(path, table, known, "key of [policy]")
-        for name, value in table.items():
-            wanted = (int, float) if name == "rate" else (str,)
-            if not isinstance(value, wanted) or isinstance(value, bool):
-                raise ConfigError(f"{path}: {name} = {value!r} should be a {'number' if name == 'rate' else 'text'}.")
+        table = read_tables(path)["policy"]
         if "blocklist_file" in table:
             table["blocklist_file"] = path.parent / table["blocklist_file"]
         return cls(**table)
@@ -91,6 +83,30 @@ def config_files() -> list[Path]:
     """The configuration files there are, in the order in which later ones overrule earlier ones."""
     user = Path(environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "irlstack/irlstack.toml"
     return [path for path in (SYSTEM_FILE, user, Path("irlstack.toml")) if path.is_file()]
+
+
+def read_tables(path: Path) -> dict[str, dict[str, Any]]:
+    """The tables of an irlstack.toml by name; empty where it has none.
+
+    Raises:
+        ConfigError: it is no TOML, names something unknown, or has a value of another kind.
+        OSError: it cannot be read.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is no TOML file: {error}.") from error
+    _refuse_unknown(path, document, _TABLES, "table")
+    for name, known in _TABLES.items():
+        table = document.setdefault(name, {})
+        if not isinstance(table, dict):
+            raise ConfigError(f"{path}: {name} has to be a table, [{name}].")
+        _refuse_unknown(path, table, known, f"key of [{name}]")
+        for key, value in table.items():
+            wanted = (int, float) if key == "rate" else (str,)
+            if not isinstance(value, wanted) or isinstance(value, bool):
+                raise ConfigError(f"{path}: {key} = {value!r} should be a {'number' if key == 'rate' else 'text'}.")
+    return document
 
 
 def _refuse_unknown(path: Path, table: dict[str, Any], known: Iterable[str], what: str) -> None:

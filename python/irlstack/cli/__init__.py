@@ -12,6 +12,7 @@ import irlstack as irl
 from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
+from irlstack.cli.identity import identity
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
 from irlstack.cli.report import methods, report
@@ -30,7 +31,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, report, methods, lab.app, bench.app, demo, doctor, schema):
+for command in (scan, plan, when, report, methods, identity, lab.app, bench.app, demo, doctor, schema):
     app.command(command)
 
 
