@@ -13,6 +13,7 @@ from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.identity import identity
+from irlstack.cli.ledger import ledger
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
 from irlstack.cli.report import methods, report
@@ -31,7 +32,7 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, report, methods, identity, lab.app, bench.app, demo, doctor, schema):
+for command in (scan, plan, when, ledger, report, methods, identity, lab.app, bench.app, demo, doctor, schema):
     app.command(command)
 
 
