@@ -6,13 +6,26 @@
 """
 
 from irlstack import report
-from irlstack._core import SCHEMA_VERSION, Batch, Plan, PrefixSet, Probe, Targets, World, __version__, scan_fields
+from irlstack._core import (
+    EXCHANGE_SCHEMA_VERSION,
+    SCHEMA_VERSION,
+    Batch,
+    Plan,
+    PrefixSet,
+    Probe,
+    Targets,
+    World,
+    __version__,
+    exchange_fields,
+    scan_fields,
+)
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
 from irlstack.run import About, Outcome, Rows, Run
-from irlstack.stack import Completion, Stack, scan
+from irlstack.stack import Completion, Stack, exchange, scan
 
 __all__ = [
+    "EXCHANGE_SCHEMA_VERSION",
     "SCHEMA_VERSION",
     "About",
     "Batch",
@@ -33,6 +46,8 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "exchange",
+    "exchange_fields",
     "report",
     "scan",
     "scan_fields",

@@ -10,6 +10,7 @@ from irlstack.run import About
 
 __all__ = [
     "DEFAULT_RATE",
+    "EXCHANGE_SCHEMA_VERSION",
     "FILTER_BUILT",
     "SCHEMA_VERSION",
     "Baseline",
@@ -28,6 +29,7 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "exchange_fields",
     "interface",
     "pcap_version",
     "record_run",
@@ -36,6 +38,7 @@ __all__ = [
 ]
 
 DEFAULT_RATE: int
+EXCHANGE_SCHEMA_VERSION: int
 FILTER_BUILT: bool
 SCHEMA_VERSION: int
 
@@ -201,6 +204,7 @@ class RawOutputs:
         output_fields: Sequence[str] | None = None,
         header: bool = True,
         output_module: str | None = None,
+        of: str = "scan",
     ) -> Self: ...
 
 @final
@@ -269,11 +273,39 @@ class RawStack:
         cores: Sequence[int] = ...,
         reprobe: int = 0,
     ) -> RawRun: ...
+    def exchange(
+        self,
+        plan: Plan,
+        policy: Policy,
+        request: bytes | str,
+        *,
+        until: str | int | bytes = ...,
+        close: str = "rst",
+        max_bytes: int = 65536,
+        timeout: float = 10.0,
+        max_connections: int = ...,
+        max_per_prefix: int | None = None,
+        rows: str = "answered",
+        output_fields: Sequence[str] | None = None,
+        shard: int = 0,
+        sender_threads: int | None = None,
+        cooldown_time: float = 8.0,
+        max_runtime: float | None = None,
+        max_results: int | None = None,
+        min_hitrate: float = 0.0,
+        retries: int = 10,
+        max_sendto_failures: int | None = None,
+        max_memory: int = ...,
+        queue: int = 32,
+        cores: Sequence[int] = ...,
+        reprobe: int = 2,
+    ) -> RawRun: ...
 
 def record_run(
     run: RawRun, outputs: RawOutputs, about: About, each_second: Callable[[str, str], object] | None
 ) -> tuple[str, Exception | None, bool, bool]: ...
 def refuse_early(plan: Plan, policy: Policy, opens: bool) -> None: ...
+def exchange_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 
 @final
@@ -284,6 +316,7 @@ class World:
     @property
     def classes(self) -> list[str]: ...
     def truth_of(self, address: str | _Address, port: int) -> dict[str, Any]: ...
+    def reply_of(self, address: str | _Address, port: int, service: str = "exchange") -> bytes: ...
     def truth(self, addresses: object, ports: object) -> tuple[Any, Any, Any]: ...
     def check(
         self, plan: Plan, batches: Sequence[Batch], *, rows: str = "success", shard: int = 0
@@ -311,11 +344,14 @@ class Hosts:
         *,
         seed: int,
         everything_open: bool = False,
+        service: str = "response",
         kernel: bool = True,
     ) -> Hosts: ...
     @property
     def in_kernel(self) -> bool: ...
     def counters(self) -> dict[str, int]: ...
+    def hold(self) -> None: ...
+    def release(self) -> None: ...
     def close(self) -> None: ...
 
 @final

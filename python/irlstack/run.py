@@ -55,10 +55,12 @@ class Run:
         family: Literal["ipv4", "ipv6"],
         output_fields: Sequence[str] | None,
         about: About,
+        of: Literal["scan", "exchange"] = "scan",
     ) -> None:
         self._start = start
         self._family = family
         self._output_fields = output_fields
+        self._of = of
         self.about = about
         self._raw: RawRun | None = None
         self._summary: dict[str, Any] | None = None
@@ -164,7 +166,7 @@ class Run:
             output_module: see `write`.
             each_second: called with ZMap's status line and with the row of its status-updates file.
         """
-        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module)
+        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module, self._of)
         summary, error, interrupted, lost = record_run(self._begun(), outputs, self.about, each_second)
         self._summary = json.loads(summary)
         return Outcome(self._summary, error, interrupted, lost)

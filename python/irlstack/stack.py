@@ -1,105 +1,25 @@
-"""[`Stack`][irlstack.stack.Stack]: an opened network; and [`scan`][irlstack.stack.scan], which opens one for a run."""
+"""[`Stack`][irlstack.stack.Stack]: an opened network.
+
+[`scan`][irlstack.stack.scan] and [`exchange`][irlstack.stack.exchange] open one for a run.
+"""
 
 import asyncio
-import json
-import os
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
-from typing import Any, Literal, Self, TypedDict, Unpack
+from typing import Any, Literal, Self, Unpack
 
-from irlstack._core import DEFAULT_RATE, Batch, Plan, RawCompletion, RawStack, RawStream, World, refuse_early
+from irlstack._core import Batch, RawCompletion, RawStack, RawStream, World
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
 from irlstack.policy import Policy
-from irlstack.run import About, Run
+from irlstack.request import Address, ExchangeKeywords, Path, Request, ScanKeywords
+from irlstack.run import Run
 
-Address = str | IPv4Address | IPv6Address
-Path = str | os.PathLike[str]
 _ASYNC_WAIT_S = 0.05
 _SIMULATED_SOURCE = {"ipv4": "198.18.0.10", "ipv6": "fd00:18::10"}
-
-
-class PlanKeywords(TypedDict, total=False):
-    """The keywords of [`Plan`][irlstack.Plan]."""
-
-    ports: int | str | Sequence[int] | None
-    list_of_ips_file: Path | bytes | None
-    allowlist_file: Sequence[Path]
-    blocklist_file: Sequence[Path]
-    seed: int | None
-    secret: bytes | None
-    probe_module: str
-    probe_args: Mapping[str, str]
-    source_ip: Address | Sequence[Address]
-    source_port: str | None
-    probe_ttl: int | None
-    probes: int | None
-    rate: int | None
-    max_targets: int | None
-    shards: int | None
-    contact: str | None
-
-
-class ScanKeywords(PlanKeywords, total=False):
-    """What a scan is told beside its targets.
-
-    Attributes:
-        plan: a plan instead of targets and the keywords of one.
-        shard: which shard of it, from 0.
-        policy: who is responsible; by default what the configuration files say.
-        authorized: who authorised the run, in place of the policy's.
-        sender_threads: sender threads, one a core, spread over the interfaces; one for each interface when None.
-        cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
-        reprobe: how often those that are silent are probed again: so many more passes over the targets, each to those
-            that no answer of any kind (a RST and an ICMP error are answers) was received about. A pass begins 1 s after
-            the one before it, or after `cooldown_time` where that is shorter; later answers still count. Needs a map
-            of all targets within `max_memory`.
-        cooldown_time: how long to listen after the last probe, in seconds.
-        max_runtime: stop sending after so many seconds.
-        max_results: stop sending after so many rows; there are no more of them.
-        min_hitrate: stop sending when fewer than so many percent of the probes find a target, for 5 s.
-        retries: how often a frame that the device refuses is offered again before that counts as a failure.
-        max_sendto_failures: stop sending after more failures than this.
-        no_rst: do not answer SYN-ACKs with a RST of ours.
-        rows: "success", each target once, or "all" answers.
-        output_fields: columns by name, see `irlstack schema`.
-        max_memory: bytes for the map of targets that have answered.
-        dedup_method: how repeats are recognised: "full", by a map of all targets that must fit `max_memory`; "window",
-            by the targets that answered last, as many as fit; "none": repeats are rows too, only marked as such;
-            "default": full where it fits, otherwise window.
-        queue: batches that may wait for their reader before the sender pauses.
-        notes: free text for the metadata.
-        user_metadata: any JSON value for the metadata.
-    """
-
-    plan: Plan | None
-    shard: int
-    policy: Policy | None
-    authorized: str | None
-    sender_threads: int | None
-    cores: Sequence[int]
-    reprobe: int
-    cooldown_time: float
-    max_runtime: float | None
-    max_results: int | None
-    min_hitrate: float
-    retries: int
-    max_sendto_failures: int | None
-    no_rst: bool
-    rows: Literal["success", "all"]
-    output_fields: Sequence[str] | None
-    max_memory: int
-    dedup_method: Literal["default", "full", "window", "none"]
-    queue: int
-    notes: str | None
-    user_metadata: object
-
-
-_RUN_KEYWORDS = frozenset(ScanKeywords.__annotations__) - frozenset(PlanKeywords.__annotations__)
-_NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
 
 
 def _names(interface: str | Sequence[str] | None) -> list[str]:
@@ -110,61 +30,6 @@ def _names(interface: str | Sequence[str] | None) -> list[str]:
     if not names or "" in names:
         raise ConfigError("An interface has no name: give those that probes shall leave by, as in -i eth0,eth1.")
     return names
-
-
-class _Request:
-    """A scan's keywords sorted: the plan, who is responsible, and how it is run."""
-
-    def __init__(
-        self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None, *, opens: bool
-    ) -> None:
-        run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
-        plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
-        given = run.get("plan")
-        if given is not None:
-            given = given.replace(rate=plan.pop("rate", None), contact=plan.pop("contact", None))
-            if targets or plan:
-                what = next(iter(plan), "targets")
-                raise ConfigError(f"A plan says what is probed: {what} cannot be given beside it.")
-        policy: Policy = run.get("policy") or base or Policy.from_config()
-        if run.get("authorized") is not None:
-            policy = Policy(authorized=run["authorized"]).over(policy)
-        if given is None and not plan.get("blocklist_file") and policy.blocklist_file is not None:
-            plan["blocklist_file"] = [policy.blocklist_file]
-        self.plan = Plan(*targets, **plan) if given is None else given
-        self.policy = policy
-        self.keywords = {name: value for name, value in run.items() if name not in _NOT_FOR_THE_CORE}
-        # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
-        self.plan.targets(shard=self.keywords.get("shard", 0))
-        refuse_early(self.plan, policy, opens)
-
-        user_metadata = run.get("user_metadata")
-        self.about = About(
-            seed_provided=given is not None or plan.get("seed") is not None,
-            notes=run.get("notes"),
-            user_metadata=None if user_metadata is None else json.dumps(user_metadata),
-        )
-
-    def run(self, open_stack: Callable[[], RawStack]) -> Run:
-        """The run, which opens its stack when it begins."""
-        return Run(
-            lambda: open_stack().scan(self.plan, self.policy, **self.keywords),
-            family=self.plan.family,
-            output_fields=self.keywords.get("output_fields"),
-            about=self.about,
-        )
-
-    @property
-    def rate(self) -> float:
-        """Probes a second that were asked for; 0 for as many as go."""
-        given = (self.plan.rate, self.policy.rate, DEFAULT_RATE)
-        return next(rate for rate in given if rate is not None)
-
-    @property
-    def towards(self) -> IPv4Address | IPv6Address:
-        """A target, whose route stands for all."""
-        first = next(iter(self.plan.targets(count=1))).to_pydict()["address"][0]
-        return IPv4Address(first) if isinstance(first, int) else IPv6Address(first)
 
 
 class Stack:
@@ -355,7 +220,12 @@ class Stack:
     def scan(self, *targets: object, **keywords: Unpack[ScanKeywords]) -> Run:
         """A scan on this stack; nothing is sent before the first batch is asked for. See [`scan`][irlstack.scan]."""
         raw = self._opened()
-        return _Request(targets, keywords, self._policy, opens=False).run(lambda: raw)
+        return Request(targets, keywords, self._policy, opens=False).scan(lambda: raw)
+
+    def exchange(self, *targets: object, request: bytes | str, **keywords: Unpack[ExchangeKeywords]) -> Run:
+        """Exchanges on this stack, beside its other runs. See [`exchange`][irlstack.exchange]."""
+        raw = self._opened()
+        return Request(targets, keywords, self._policy, opens=False).exchange(lambda: raw, request)
 
 
 class Completion:
@@ -438,20 +308,97 @@ def scan(
         PolicyError: the targets may not be probed as it stands; the message says what is missing.
         PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
     """
-    if engine != "sim" and (world is not None or impairment is not None):
-        raise ConfigError('A World and an impairment go with engine="sim".')
-    link = {"interface": interface, "gateway_mac": gateway_mac, "source_mac": source_mac, "vlan": vlan}
-    for name, value in link.items():
-        if engine == "sim" and value is not None:
-            raise ConfigError(f"The simulated link has no {name} to choose.")
-    names = _names(interface)
-    request = _Request(targets, keywords, opens=engine != "sim")
+    link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
+    asked = Request(targets, keywords, opens=engine != "sim")
+    return asked.scan(lambda: link.open(asked))
 
-    def open_stack() -> RawStack:
-        if engine == "sim":
-            sources = request.plan.source_ip or [_SIMULATED_SOURCE[request.plan.family]]
-            return RawStack.simulate(world or World(), sources, **asdict(impairment or Impairment()))
-        sources, towards = request.plan.source_ip, request.towards
-        return RawStack.open(names, sources, towards, gateway_mac, vlan, engine, dad, source_mac, request.rate, batch)
 
-    return request.run(open_stack)
+def exchange(
+    *targets: object,
+    request: bytes | str,
+    interface: str | Sequence[str] | None = None,
+    gateway_mac: str | None = None,
+    source_mac: str | None = None,
+    vlan: int | None = None,
+    engine: str = "auto",
+    batch: int = 128,
+    dad: Literal["fast", "rfc5227", "off"] = "fast",
+    world: World | None = None,
+    impairment: Impairment | None = None,
+    **keywords: Unpack[ExchangeKeywords],
+) -> Run:
+    r"""Connect to targets, send each a request, and hand over what came back.
+
+    Targets are probed as in a scan; whoever answers the SYN gets a connection, in user space, with the request in the
+    acknowledgement. Rows: saddr daddr sport dport timestamp status stage connect_ns first_byte_ns close_ns retransmits
+    closed_by bytes truncated response, the statuses ZGrab2's.
+
+        for batch in irl.exchange("10.0.0.0/16", ports=80, request=b"GET / HTTP/1.0\r\n\r\n"):
+            ...
+
+    Args:
+        targets: prefixes, addresses, ranges; all of IPv4 when there are none.
+        request: what is sent: bytes as they are, or text with `{address}`, `{port}` and `{host}` in the places of the
+            target's, and `{{` and `}}` for braces; nothing is sent where it is empty.
+        interface: see [`scan`][irlstack.scan], as for all that follow.
+        gateway_mac: see there.
+        source_mac: see there.
+        vlan: see there.
+        dad: see there.
+        engine: see there.
+        batch: see there.
+        world: see there.
+        impairment: see there.
+        keywords: those of [`Plan`][irlstack.Plan] and of `ExchangeKeywords`.
+
+    Raises:
+        ConfigError: something does not fit together.
+        PolicyError: the targets may not be probed as it stands; the message says what is missing.
+        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack]; and where the host's kernel
+            would reset our connections.
+    """
+    link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
+    asked = Request(targets, keywords, opens=engine != "sim")
+    return asked.exchange(lambda: link.open(asked), request)
+
+
+@dataclass
+class _Link:
+    """Where a run shall be opened."""
+
+    interface: str | Sequence[str] | None
+    gateway_mac: str | None
+    source_mac: str | None
+    vlan: int | None
+    engine: str
+    batch: int
+    dad: str
+    world: World | None
+    impairment: Impairment | None
+
+    def __post_init__(self) -> None:
+        if self.engine != "sim" and (self.world is not None or self.impairment is not None):
+            raise ConfigError('A World and an impairment go with engine="sim".')
+        for name in ("interface", "gateway_mac", "source_mac", "vlan"):
+            if self.engine == "sim" and getattr(self, name) is not None:
+                raise ConfigError(f"The simulated link has no {name} to choose.")
+        self.names = _names(self.interface)
+
+    def open(self, asked: Request) -> RawStack:
+        sources = asked.plan.source_ip
+        if self.engine == "sim":
+            sources = sources or [_SIMULATED_SOURCE[asked.plan.family]]
+            impairment = asdict(self.impairment or Impairment())
+            return RawStack.simulate(self.world or World(), sources, **impairment)
+        return RawStack.open(
+            self.names,
+            sources,
+            asked.towards,
+            self.gateway_mac,
+            self.vlan,
+            self.engine,
+            self.dad,
+            self.source_mac,
+            asked.rate,
+            self.batch,
+        )

@@ -377,6 +377,11 @@ def test_schemas_are_printed_with_their_version(command: Command) -> None:
     columns = json.loads(command("schema", "--json").out)
     assert [each["name"] for each in columns if each["default"]][:4] == ["saddr", "daddr", "sport", "dport"]
     assert json.loads(command("schema", "-6", "--json").out)[0]["type"] == "fixed_size_binary[16]"
+    done = command("schema", "exchange")
+    assert done.out.startswith(f"exchange, version {irl.EXCHANGE_SCHEMA_VERSION}")
+    columns = json.loads(command("schema", "exchange", "--json").out)
+    assert columns[0]["name"] == "saddr"
+    assert columns[-1]["type"] == "binary"
 
 
 def test_help_of_every_command_fits_80_columns(command: Command) -> None:

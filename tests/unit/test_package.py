@@ -12,7 +12,7 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 WRAPPED = {
     "Baseline": "irlstack.bench.threads.Baseline",
-    "DEFAULT_RATE": "irlstack.stack.scan",
+    "DEFAULT_RATE": "irlstack.request.Request",
     "FILTER_BUILT": "irlstack.doctor.examine",
     "Hosts": "irlstack.lab.responders.start",
     "Relay": "irlstack.lab.responders.start",
@@ -25,7 +25,7 @@ WRAPPED = {
     "interface": "irlstack.doctor.examine",
     "pcap_version": "irlstack.bench.tx.contenders",
     "record_run": "irlstack.run.Run.record",
-    "refuse_early": "irlstack.stack.scan",
+    "refuse_early": "irlstack.request.Request",
 }
 
 

@@ -11,8 +11,10 @@
 enum { ETH = 14, IP4 = 20, IP6 = 40, TCP = 20, ICMP = 8, MAX_RANGES = 16, TTL = 64 };
 enum { ETHERTYPE_IP4 = 0x0800, ETHERTYPE_IP6 = 0x86dd };
 enum { PROTO_ICMP = 1, PROTO_TCP = 6, PROTO_UDP = 17, PROTO_ICMP6 = 58 };
-enum { FIN = 0x01, SYN = 0x02, RST = 0x04, ACK = 0x10 };
-enum counter { ANSWERED = 0, SILENT, PASSED, NO_ROOM, COUNTERS };
+enum { FIN = 0x01, SYN = 0x02, RST = 0x04, PSH = 0x08, ACK = 0x10 };
+enum counter { ANSWERED = 0, SILENT, PASSED, NO_ROOM, SERVED, HELD, COUNTERS };
+/* See src/service.rs. */
+enum { MAX_REPLY = 1428, DIGITS = 16 };
 
 struct range {
 	struct address first;
@@ -25,6 +27,12 @@ struct config {
 	u32 everything_open;
 	u32 ranges;
 	struct range range[MAX_RANGES];
+	u32 hold; /* SYNs are answered, and no other segment */
+	u32 fin; /* whether a FIN goes with the reply */
+	u32 digits_at; /* even */
+	u16 sum; /* of the reply, its digits being 0 */
+	u16 length; /* of the reply; 0 when user space says it */
+	u8 reply[(MAX_REPLY + 7) & ~7];
 };
 
 struct {
@@ -80,12 +88,21 @@ INLINE int back(struct xdp_md *ctx)
 	return count(ANSWERED, bpf_redirect(ctx->ingress_ifindex, 0));
 }
 
+/* Makes a frame so much longer or shorter. Frames of the kernel's senders often have no room behind them, but all have some
+ * before: whoever calls this writes the whole frame anew, from its first byte on. */
+INLINE long resize(struct xdp_md *ctx, long delta)
+{
+	if (!delta || !bpf_xdp_adjust_tail(ctx, delta))
+		return 0;
+	return delta > 0 ? bpf_xdp_adjust_head(ctx, -delta) : -1;
+}
+
 /* Hides from the compiler what it knows of a value: it would turn `pointer + number` into an OR, or compare with an address
  * derived from the end, and the verifier refuses both. */
 #define opaque(x) __asm__ volatile("" : "+r"(x))
 
-/* The longest transport part whose checksum is looked at, in words of four bytes. */
-#define MAX_WORDS 1024
+/* The longest transport part whose checksum is looked at, in steps of sixteen bytes. */
+#define MAX_STEPS 256
 
 /* Whether the checksums of a packet are right; 2 when it is too long to tell. Its transport part has `length` bytes. */
 GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
@@ -94,7 +111,7 @@ GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
 	u32 header = 0;
 	u64 sum = 0;
 
-	if (length > MAX_WORDS * 4)
+	if (length > MAX_STEPS * 16)
 		return 2;
 	at += ETH;
 	if (v6) {
@@ -117,14 +134,25 @@ GLOBAL int intact(struct xdp_md *ctx, u32 v6, u32 protocol, u32 length)
 			return 1;
 	}
 	sum = protocol == PROTO_ICMP ? 0 : sum + net16(protocol) + net16(length);
-	for (u32 i = 0; i < MAX_WORDS; i++) {
+	for (u32 i = 0; i < MAX_STEPS; i++) {
+		if (length < 16)
+			break;
+		next = at + 16;
+		opaque(next);
+		if (next > end)
+			return 0;
+		sum += sum_words(at, 16);
+		at = next;
+		length -= 16;
+	}
+	for (u32 i = 0; i < 3; i++) {
 		if (length < 4)
 			break;
 		next = at + 4;
 		opaque(next);
 		if (next > end)
 			return 0;
-		sum += *(const u32 *)at;
+		sum += at32(at, 0);
 		at = next;
 		length -= 4;
 	}
@@ -274,13 +302,13 @@ INLINE void envelope(struct answer *answer, const u8 *data, const struct frame *
 	answer->length = ETH + frame->header + length;
 }
 
-/* Puts the answer in the frame's place and sends it back. */
-INLINE int transmit(struct xdp_md *ctx, struct answer *answer)
+/* Puts the answer in the frame's place, before so many bytes that are still to be written, and sends it back. */
+INLINE int transmit(struct xdp_md *ctx, struct answer *answer, u32 data)
 {
 	u32 length = answer->length & 127;
-	long delta = (long)length - (long)(ctx->data_end - ctx->data);
+	long delta = (long)length + data - (long)(ctx->data_end - ctx->data);
 
-	if (delta && bpf_xdp_adjust_tail(ctx, delta))
+	if (resize(ctx, delta))
 		return count(NO_ROOM, XDP_PASS);
 	if (length < ETH || bpf_xdp_store_bytes(ctx, 0, answer->bytes, length))
 		return count(NO_ROOM, XDP_DROP);
@@ -314,7 +342,7 @@ INLINE int unreachable(struct xdp_md *ctx, const u8 *data, const u8 *end, const 
 		sum += *(u16 *)(icmp + i);
 	}
 	*(u16 *)(icmp + 2) = checksum(sum);
-	return transmit(ctx, answer);
+	return transmit(ctx, answer, 0);
 }
 
 #endif

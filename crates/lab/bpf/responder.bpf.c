@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT OR Apache-2.0 OR GPL-2.0
  *
  * The hosts of a World as an XDP program: the short answers, millions a second. It is the twin of src/responder.rs, byte
- * for byte. What it can't do (two answers to one frame, data, answers that find no room in the frame) it passes on to the
+ * for byte. What it can't do (two answers to one frame, answers that find no room in the frame) it passes on to the
  * responder in user space, which listens on the same interface; so it does with everything that is not to its ranges.
  */
 #include "answer.h"
@@ -70,20 +70,23 @@ INLINE int answer_echo(struct xdp_md *ctx, const struct config *conf, const u8 *
 SEC("xdp")
 int responder(struct xdp_md *ctx)
 {
-	u8 *data = (void *)(long)ctx->data;
-	const u8 *end = (void *)(long)ctx->data_end;
 	struct answer answer = {};
 	struct frame frame = {};
 	struct config *conf;
+	const u8 *end;
 	u32 key = 0;
 	int action;
+	u8 *data;
 
 	conf = bpf_map_lookup_elem(&config, &key);
 	if (!conf)
 		return XDP_PASS;
-	action = answer_in_place(ctx, conf, data, end);
+	action = answer_in_place(ctx, conf);
 	if (action >= 0)
 		return action;
+	/* The verifier does not know that the frame is as it came. */
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
 	if (!parse(data, end, &frame) || !in_range(conf, &frame))
 		return XDP_PASS;
 	/* Nobody answers what came broken. What is too long to tell is looked at in user space. */

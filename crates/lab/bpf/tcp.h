@@ -5,19 +5,19 @@
 #ifndef IRL_TCP_H
 #define IRL_TCP_H
 
-#include "answer.h"
+#include "dialogue.h"
 
-/* A TCP segment without data; `options` bytes of options lie in the answer already. */
+/* A TCP segment before so many bytes of data and their sum; `options` bytes of options lie in the answer already. */
 INLINE int segment(struct xdp_md *ctx, const u8 *data, const struct frame *frame, struct answer *answer, u16 id, u32 seq,
-		   u32 ack, u8 flags, u16 window, u32 options)
+		   u32 ack, u8 flags, u16 window, u32 options, u32 bytes, u64 sum)
 {
 	u32 at = ETH + frame->header;
 	u8 *tcp = answer->bytes + at;
 	const u8 *asked = data + at;
 	u32 length = TCP + (options & 63);
-	u64 sum;
 
-	envelope(answer, data, frame, PROTO_TCP, length, id);
+	envelope(answer, data, frame, PROTO_TCP, length + bytes, id);
+	answer->length = at + length;
 	__builtin_memcpy(tcp, asked + 2, 2);
 	__builtin_memcpy(tcp + 2, asked, 2);
 	store32(tcp + 4, seq);
@@ -26,14 +26,14 @@ INLINE int segment(struct xdp_md *ctx, const u8 *data, const struct frame *frame
 	tcp[13] = flags;
 	store16(tcp + 14, window);
 	store32(tcp + 16, 0);
-	sum = pseudo(frame, answer->bytes + ETH, PROTO_TCP, length);
+	sum += pseudo(frame, answer->bytes + ETH, PROTO_TCP, length + bytes);
 	for (u32 i = 0; i < TCP + 40; i += 2) {
 		if (i >= length)
 			break;
 		sum += *(u16 *)(tcp + i);
 	}
 	*(u16 *)(tcp + 16) = checksum(sum);
-	return transmit(ctx, answer);
+	return transmit(ctx, answer, bytes);
 }
 
 /* The options of a SYN, and what was found in them so far. */
@@ -106,6 +106,48 @@ INLINE u32 write_options(u8 *out, const struct offer *offer, u8 v6, u32 isn)
 	return at;
 }
 
+/* Reads the options of a segment, `length` bytes of them. */
+INLINE long read_options(struct xdp_md *ctx, const struct frame *frame, struct offer *offer, u32 length)
+{
+	if (length == 0 || length > 40)
+		return 0;
+	if (bpf_xdp_load_bytes(ctx, ETH + frame->header + TCP, offer->bytes, length))
+		return -1;
+	offer->length = length;
+	bpf_loop(40, read_option, offer, 0);
+	return 0;
+}
+
+/* Answers data or a FIN at an open port. */
+INLINE int answer_said(struct xdp_md *ctx, const struct config *conf, const u8 *data, const struct frame *frame,
+		       struct answer *answer, const struct truth *truth, const struct offer *offer, u32 isn, u32 bytes)
+{
+	const u8 *tcp = data + ETH + frame->header;
+	u8 *out = answer->bytes + ETH + frame->header + TCP, flags = said_flags(conf, bytes, tcp[13]);
+	u32 ack = load32(tcp + 4) + bytes + !!(tcp[13] & FIN), options = offer->timestamps ? TIMESTAMPS_LEN : 0;
+	struct said said = {};
+	u32 length = 0;
+	int action;
+
+	if (options) {
+		store32(out, 0x0101080a);
+		store32(out + 4, isn << 16 | isn >> 16);
+		store32(out + 8, offer->ts_val);
+	}
+	if (bytes) {
+		length = conf->length;
+		said = say(conf, truth->response);
+	}
+	opaque(length);
+	action = segment(ctx, data, frame, answer, truth->response_id, load32(tcp + 8), ack, flags, WINDOW, options, length,
+			 said.sum);
+	if (action != XDP_REDIRECT || !length)
+		return action;
+	if (store_reply(ctx, conf, ETH + frame->header + TCP + options, &said))
+		return XDP_DROP;
+	return count(SERVED, action);
+}
+
 INLINE int answer_tcp(struct xdp_md *ctx, const struct config *conf, const u8 *data, const u8 *end,
 		      const struct frame *frame, struct answer *answer)
 {
@@ -126,6 +168,8 @@ INLINE int answer_tcp(struct xdp_md *ctx, const struct config *conf, const u8 *d
 	flags = tcp[13];
 	if (header < TCP || header > frame->payload)
 		return count(PASSED, XDP_PASS);
+	if (conf->hold && (flags & (SYN | ACK)) != SYN)
+		return count(HELD, XDP_DROP);
 	if (flags & RST)
 		return count(SILENT, XDP_DROP);
 	truth = world_truth(conf->seed, conf->everything_open, frame->destination, port);
@@ -138,27 +182,30 @@ INLINE int answer_tcp(struct xdp_md *ctx, const struct config *conf, const u8 *d
 				   unreachable(ctx, data, end, frame, answer, 3, 13);
 	case WORLD_CLOSED:
 		return segment(ctx, data, frame, answer, truth.response_id, flags & ACK ? ack : 0, seq + taken,
-			       flags & ACK ? RST : RST | ACK, 0, 0);
+			       flags & ACK ? RST : RST | ACK, 0, 0, 0, 0);
 	}
+	isn = world_isn(conf->seed, frame->destination, port, frame->source, our_port);
 	if ((flags & (SYN | ACK)) != SYN) {
-		/* Data and FINs are answered in user space; a bare ACK is not answered at all. */
-		if (taken)
+		/* A bare ACK is not answered. */
+		if (!taken)
+			return count(SILENT, XDP_DROP);
+		if (!conf->length)
 			return count(PASSED, XDP_PASS);
-		return count(SILENT, XDP_DROP);
+		if ((flags & (SYN | ACK)) != ACK)
+			return count(SILENT, XDP_DROP);
+		if (!is_ours(isn, ack))
+			return segment(ctx, data, frame, answer, truth.response_id, ack, seq + taken, RST, 0, 0, 0, 0);
+		if (read_options(ctx, frame, &offer, header - TCP))
+			return count(PASSED, XDP_PASS);
+		return answer_said(ctx, conf, data, frame, answer, &truth, &offer, isn, frame->payload - header);
 	}
 	if (truth.class == WORLD_DUPLICATE)
 		return count(PASSED, XDP_PASS);
-	isn = world_isn(conf->seed, frame->destination, port, frame->source, our_port);
-	length = header - TCP;
-	if (length > 0 && length <= 40) {
-		if (bpf_xdp_load_bytes(ctx, ETH + frame->header + TCP, offer.bytes, length))
-			return count(PASSED, XDP_PASS);
-		offer.length = length;
-		bpf_loop(40, read_option, &offer, 0);
-	}
+	if (read_options(ctx, frame, &offer, header - TCP))
+		return count(PASSED, XDP_PASS);
 	length = write_options(answer->bytes + ETH + frame->header + TCP, &offer, frame->v6, isn);
 	return segment(ctx, data, frame, answer, truth.response_id, isn,
-		       seq + (truth.class == WORLD_WRONG_ACK ? 12345 : 1), SYN | ACK, 65160, length);
+		       seq + (truth.class == WORLD_WRONG_ACK ? 12345 : 1), SYN | ACK, WINDOW, length, 0, 0);
 }
 
 #endif

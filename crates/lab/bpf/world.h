@@ -27,6 +27,7 @@ struct address {
 };
 
 struct truth {
+	u64 response; /* the draw */
 	u16 response_id;
 	u8 class;
 	u8 flags;
@@ -104,7 +105,8 @@ INLINE struct truth world_truth(u64 seed, int everything_open, struct address at
 	struct truth truth = {};
 	u64 host;
 
-	truth.response_id = world_draw(seed, DRAW_RESPONSE, at.high, at.low, port);
+	truth.response = world_draw(seed, DRAW_RESPONSE, at.high, at.low, port);
+	truth.response_id = truth.response;
 	if (everything_open) {
 		truth.class = WORLD_OPEN;
 		truth.flags = WORLD_ALIVE | WORLD_ECHO | WORLD_UDP_ECHO;

@@ -14,8 +14,9 @@ use nix::sched::{CloneFlags, setns};
 
 use crate::impairment::{Impairment, LineCounters};
 use crate::relay::relay;
-use crate::responder::Responder;
+use crate::responder::{Hold, Responder};
 use crate::serve::{ServeCounters, serve};
+use crate::service::Service;
 use crate::world::World;
 use crate::xdp::{RESPONDER_BUILT, XdpCounters, XdpResponder};
 
@@ -80,6 +81,7 @@ impl Drop for Task {
 pub struct Hosts {
     task: Task,
     counters: Arc<ServeCounters>,
+    hold: Arc<Hold>,
     kernel: Option<Arc<Mutex<XdpResponder>>>,
 }
 
@@ -94,10 +96,12 @@ pub struct HostCounters {
     pub answered: u64,
     /// Answers from there that found the device's queue full.
     pub dropped: u64,
+    /// Segments swallowed there while on hold.
+    pub held: u64,
 }
 
 impl Hosts {
-    /// Answers for the addresses in `ranges` on an interface of a namespace: in the kernel when `kernel` is set and this
+    /// Answers for the addresses in `ranges`, with a service behind open ports, on an interface of a namespace: in the kernel when `kernel` is set and this
     /// build can, and in user space for the rest. Returns once it answers.
     ///
     /// # Errors
@@ -107,25 +111,28 @@ impl Hosts {
         interface: &str,
         world: World,
         ranges: Vec<PrefixSet>,
+        service: Service,
         kernel: bool,
     ) -> Result<Self, LinkError> {
         let counters = Arc::new(ServeCounters::default());
         let seen = Arc::clone(&counters);
+        let hold = Arc::new(Hold::default());
+        let held = Arc::clone(&hold);
         let interface = interface.to_owned();
         let (task, responder) = Task::start(netns, "irl-hosts", move |stop, ready| {
             let mac = Interface::by_name(&interface)?.mac;
             let responder = if kernel && RESPONDER_BUILT {
-                Some(Arc::new(Mutex::new(XdpResponder::attach(&interface, &world, &ranges)?)))
+                Some(Arc::new(Mutex::new(XdpResponder::attach(&interface, &world, &ranges, service)?)))
             } else {
                 None
             };
-            let mut user = Responder::new(world, mac);
+            let mut user = Responder::new(world, mac).with_service(service).with_hold(held);
             serve(&interface, &mut user, &ranges, stop, &seen, || {
                 // Nobody waits any more only when the starter is gone.
                 let _ = ready.send(responder);
             })
         })?;
-        Ok(Self { task, counters, kernel: responder })
+        Ok(Self { task, counters, hold, kernel: responder })
     }
 
     /// What they did so far.
@@ -142,7 +149,20 @@ impl Hosts {
             received: self.counters.received.load(Ordering::Relaxed),
             answered: self.counters.answered.load(Ordering::Relaxed),
             dropped: self.counters.dropped.load(Ordering::Relaxed),
+            held: self.hold.swallowed(),
         })
+    }
+
+    /// Holds every dialogue, or goes on: see [`XdpResponder::hold`].
+    ///
+    /// # Errors
+    /// Those of [`XdpResponder::hold`].
+    pub fn hold(&self, hold: bool) -> Result<(), LinkError> {
+        self.hold.set(hold);
+        match &self.kernel {
+            Some(kernel) => kernel.lock().unwrap_or_else(PoisonError::into_inner).hold(hold),
+            None => Ok(()),
+        }
     }
 
     /// Whether the kernel answers too.

@@ -14,6 +14,7 @@ pub mod relay;
 pub mod responder;
 #[cfg(target_os = "linux")]
 pub mod serve;
+pub mod service;
 pub mod sim;
 #[cfg(target_os = "linux")]
 pub mod sink;
@@ -23,5 +24,6 @@ pub mod xdp;
 
 pub use impairment::{Direction, Impairment};
 pub use responder::Responder;
+pub use service::Service;
 pub use sim::{SimConfig, SimNetwork};
 pub use world::{Class, Truth, World, WorldConfig};

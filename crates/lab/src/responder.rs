@@ -1,8 +1,12 @@
 //! Answers frames as the World says: one frame in, none, one or two out. Keeps no state.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
 use irl_wire::Mac;
 use irl_wire::packet::{Arp, Envelope, Ethernet, Icmp, Packet, Tcp, Udp, ethertype, protocol, tcp_flags};
 
+use crate::service::{Reply, Service};
 use crate::world::{Class, Truth, World, flags};
 
 /// The longest frame it writes.
@@ -11,6 +15,29 @@ const MAX_FRAME: usize = 2048;
 const TTL: u8 = 64;
 /// The most bytes of a refused packet that an ICMP error quotes behind the IP header.
 const QUOTED: usize = 8;
+/// The window of every segment, unscaled.
+const WINDOW: u16 = 65_160;
+/// How far behind its start a connection's acknowledgements are believed.
+const MOST_SAID: u32 = 1 << 20;
+
+/// Whether dialogues are on hold: SYNs are answered then, and every other segment is swallowed and counted.
+#[derive(Debug, Default)]
+pub struct Hold {
+    on: AtomicBool,
+    swallowed: AtomicU64,
+}
+
+impl Hold {
+    /// Begins or ends it.
+    pub fn set(&self, on: bool) {
+        self.on.store(on, Ordering::Relaxed);
+    }
+
+    /// Segments that were swallowed so far.
+    pub fn swallowed(&self) -> u64 {
+        self.swallowed.load(Ordering::Relaxed)
+    }
+}
 
 /// The hosts of a World, and the gateway before them.
 #[derive(Clone, Debug)]
@@ -18,13 +45,30 @@ pub struct Responder {
     world: World,
     /// The gateway's MAC, which is also everybody's behind it.
     mac: Mac,
+    /// What open ports say to data; `None` for [`World::response`].
+    reply: Option<Reply>,
+    hold: Arc<Hold>,
     buffer: Box<[u8; MAX_FRAME]>,
 }
 
 impl Responder {
     /// The hosts of `world` behind `mac`.
     pub fn new(world: World, mac: Mac) -> Self {
-        Self { world, mac, buffer: Box::new([0; MAX_FRAME]) }
+        Self { world, mac, reply: None, hold: Arc::default(), buffer: Box::new([0; MAX_FRAME]) }
+    }
+
+    /// The same hosts with another service behind their open ports.
+    #[must_use]
+    pub fn with_service(mut self, service: Service) -> Self {
+        self.reply = service.reply();
+        self
+    }
+
+    /// The same hosts, on hold whenever `hold` says so.
+    #[must_use]
+    pub fn with_hold(mut self, hold: Arc<Hold>) -> Self {
+        self.hold = hold;
+        self
     }
 
     /// Answers a frame; whatever it is, this never panics. Frames that are not to our MAC, or broken, meet silence.
@@ -50,46 +94,87 @@ impl Responder {
 
     fn tcp(&mut self, ethernet: &Ethernet<'_>, packet: &Packet<'_>, out: &mut dyn FnMut(&[u8])) {
         let Some(tcp) = Tcp::parse(packet.payload) else { return };
+        let syn = tcp.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
+        if !syn && self.hold.on.load(Ordering::Relaxed) {
+            self.hold.swallowed.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
         // A RST is never answered (RFC 9293, 3.10.7.1), whatever else it says.
         if tcp.flags & tcp_flags::RST != 0 {
             return;
         }
         let truth = self.world.truth(packet.destination, tcp.destination_port);
         let envelope = Envelope::answering(ethernet, packet, TTL, truth.response_id);
-        let syn = tcp.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN;
         match truth.class {
             Class::Absent => {}
             Class::Filtered => self.prohibited(ethernet, packet, out),
-            Class::Closed => {
-                let (seq, flags) = if tcp.flags & tcp_flags::ACK != 0 {
-                    (tcp.ack, tcp_flags::RST)
-                } else {
-                    (0, tcp_flags::RST | tcp_flags::ACK)
-                };
-                let ack = tcp.seq.wrapping_add(tcp.sequence_len());
-                self.segment(&envelope, &tcp, Segment { seq, ack, flags, window: 0, options: &[], data: &[] }, out);
-            }
+            Class::Closed => self.refuse(&envelope, &tcp, out),
             class if syn => {
                 let isn = self.world.isn(packet.destination, tcp.destination_port, packet.source, tcp.source_port);
                 let ack = tcp.seq.wrapping_add(if class == Class::WrongAck { 12_345 } else { 1 });
                 let mut options = [0; 40];
                 let length = syn_ack_options(&tcp, packet.v6, isn, &mut options);
                 let flags = tcp_flags::SYN | tcp_flags::ACK;
-                let answer = Segment { seq: isn, ack, flags, window: 65_160, options: &options[..length], data: &[] };
+                let answer = Segment { seq: isn, ack, flags, window: WINDOW, options: &options[..length], data: &[] };
                 self.segment(&envelope, &tcp, answer, out);
                 if class == Class::Duplicate {
                     self.segment(&envelope, &tcp, answer, out);
                 }
             }
-            _ => self.dialogue(&envelope, &tcp, truth, out),
+            _ if self.reply.is_some() => self.exchange(&envelope, packet, &tcp, out),
+            _ => self.dialogue(&envelope, packet, &tcp, truth, out),
         }
     }
 
+    /// The RST that a segment to nobody meets (RFC 9293, 3.10.7.1).
+    fn refuse(&mut self, envelope: &Envelope, tcp: &Tcp<'_>, out: &mut dyn FnMut(&[u8])) {
+        let (seq, flags) = if tcp.flags & tcp_flags::ACK != 0 {
+            (tcp.ack, tcp_flags::RST)
+        } else {
+            (0, tcp_flags::RST | tcp_flags::ACK)
+        };
+        let ack = tcp.seq.wrapping_add(tcp.sequence_len());
+        self.segment(envelope, tcp, Segment { seq, ack, flags, window: 0, options: &[], data: &[] }, out);
+    }
+
+    /// A service that answers data with its reply, and a FIN with one of its own unless the reply bore it.
+    fn exchange(&mut self, envelope: &Envelope, packet: &Packet<'_>, tcp: &Tcp<'_>, out: &mut dyn FnMut(&[u8])) {
+        let Some(reply) = &self.reply else { return };
+        if tcp.flags & (tcp_flags::SYN | tcp_flags::ACK) != tcp_flags::ACK || tcp.sequence_len() == 0 {
+            return;
+        }
+        let (address, port) = (packet.destination, tcp.destination_port);
+        let isn = self.world.isn(address, port, packet.source, tcp.source_port);
+        // Who acknowledges what was never said talks of a connection that there is not.
+        if tcp.ack.wrapping_sub(isn).wrapping_sub(1) > MOST_SAID {
+            return self.refuse(envelope, tcp, out);
+        }
+        let said = !tcp.payload.is_empty();
+        let data = if said { reply.said(self.world.response_draw(address, port)) } else { Vec::new() };
+        let fin = if said { reply.fin || tcp.flags & tcp_flags::FIN != 0 } else { !reply.fin };
+        let flags = tcp_flags::ACK | if said { tcp_flags::PSH } else { 0 } | if fin { tcp_flags::FIN } else { 0 };
+        let ack = tcp.seq.wrapping_add(tcp.sequence_len());
+        let options = timestamps(tcp, isn);
+        let options = options.as_ref().map_or(&[][..], |options| options);
+        let answer = Segment { seq: tcp.ack, ack, flags, window: WINDOW, options, data: &data };
+        self.segment(envelope, tcp, answer, out);
+    }
+
     /// A service without memory: whatever data comes is acknowledged and answered with the response and a FIN.
-    fn dialogue(&mut self, envelope: &Envelope, tcp: &Tcp<'_>, truth: Truth, out: &mut dyn FnMut(&[u8])) {
+    fn dialogue(
+        &mut self,
+        envelope: &Envelope,
+        packet: &Packet<'_>,
+        tcp: &Tcp<'_>,
+        truth: Truth,
+        out: &mut dyn FnMut(&[u8]),
+    ) {
         let fin = tcp.flags & tcp_flags::FIN != 0;
         let ack = tcp.seq.wrapping_add(tcp.sequence_len());
-        let reply = |seq, flags, data| Segment { seq, ack, flags, window: 65_160, options: &[], data };
+        let isn = self.world.isn(packet.destination, tcp.destination_port, packet.source, tcp.source_port);
+        let options = timestamps(tcp, isn);
+        let options = options.as_ref().map_or(&[][..], |options| options);
+        let reply = |seq, flags, data| Segment { seq, ack, flags, window: WINDOW, options, data };
         if !tcp.payload.is_empty() {
             let response = self.world.response(truth, tcp.destination_port);
             let flags = tcp_flags::ACK | tcp_flags::PSH | tcp_flags::FIN;
@@ -248,6 +333,15 @@ struct Segment<'a> {
     data: &'a [u8],
 }
 
+/// The options of a segment whose fellow bears timestamps: they belong in each from then on (RFC 7323, 3.2).
+fn timestamps(to: &Tcp<'_>, isn: u32) -> Option<[u8; 12]> {
+    let (ts_val, _) = to.options().timestamps?;
+    let mut options = [1, 1, 8, 10, 0, 0, 0, 0, 0, 0, 0, 0];
+    options[4..8].copy_from_slice(&host_clock(isn).to_be_bytes());
+    options[8..].copy_from_slice(&ts_val.to_be_bytes());
+    Some(options)
+}
+
 /// Writes the options of a SYN-ACK: those that the SYN offered, in Linux's order; nothing to a SYN without options, so
 /// that the answer is never longer than the question.
 fn syn_ack_options(syn: &Tcp<'_>, v6: bool, isn: u32, out: &mut [u8; 40]) -> usize {
@@ -265,8 +359,7 @@ fn syn_ack_options(syn: &Tcp<'_>, v6: bool, isn: u32, out: &mut [u8; 40]) -> usi
         Some((ts_val, _)) => {
             put(if offered.sack_permitted { &[4, 2] } else { &[1, 1] });
             put(&[8, 10]);
-            // The host's own clock is made up, but constant within a connection.
-            put(&isn.rotate_left(16).to_be_bytes());
+            put(&host_clock(isn).to_be_bytes());
             put(&ts_val.to_be_bytes());
         }
         None if offered.sack_permitted => put(&[1, 1, 4, 2]),
@@ -276,4 +369,9 @@ fn syn_ack_options(syn: &Tcp<'_>, v6: bool, isn: u32, out: &mut [u8; 40]) -> usi
         put(&[1, 3, 3, 7]);
     }
     length
+}
+
+/// The TSval of a connection that began with `isn`: made up, but constant within it.
+fn host_clock(isn: u32) -> u32 {
+    isn.rotate_left(16)
 }

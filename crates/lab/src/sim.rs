@@ -18,6 +18,7 @@ use irl_wire::Mac;
 
 use crate::impairment::{Impairment, Line};
 use crate::responder::Responder;
+use crate::service::Service;
 use crate::world::World;
 
 /// Our MAC on the simulated link.
@@ -44,6 +45,7 @@ pub struct SimConfig {
 #[derive(Debug)]
 pub struct SimNetwork {
     config: SimConfig,
+    service: Service,
     next_owner: AtomicU16,
     fabrics: Mutex<Vec<Arc<Fabric>>>,
 }
@@ -87,7 +89,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl SimNetwork {
     /// A network of this configuration.
     pub fn new(config: SimConfig) -> Self {
-        Self { config, next_owner: AtomicU16::new(0), fabrics: Mutex::default() }
+        Self { config, service: Service::default(), next_owner: AtomicU16::new(0), fabrics: Mutex::default() }
+    }
+
+    /// The same network with another service behind its hosts' open ports.
+    #[must_use]
+    pub fn with_service(mut self, service: Service) -> Self {
+        self.service = service;
+        self
     }
 
     /// Its hosts.
@@ -111,7 +120,7 @@ impl SimNetwork {
             |number: u64| seed.wrapping_add((u64::from(worker) * 2 + number).wrapping_mul(0xd134_2543_de82_ef95));
         Ok(Half {
             there: Line::new(there, stream(0)),
-            responder: Responder::new(self.config.world, GATEWAY_MAC),
+            responder: Responder::new(self.config.world, GATEWAY_MAC).with_service(self.service),
             back: Line::new(back, stream(1)),
             filter,
             records: Vec::new(),

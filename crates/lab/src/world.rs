@@ -138,7 +138,7 @@ impl World {
     /// What an (address, port) is.
     #[inline]
     pub fn truth(&self, address: u128, port: u16) -> Truth {
-        let response_id = (self.draw(Draw::Response, address, u64::from(port)) & 0xffff) as u16;
+        let response_id = (self.response_draw(address, port) & 0xffff) as u16;
         if self.config.everything_open {
             let flags = flags::ALIVE | flags::ECHO | flags::UDP_ECHO;
             return Truth { class: Class::Open, flags, response_id };
@@ -213,6 +213,13 @@ impl World {
     pub fn isn(&self, address: u128, port: u16, ours: u128, our_port: u16) -> u32 {
         let peer = (ours as u64) ^ ((ours >> 64) as u64).rotate_left(32) ^ u64::from(our_port) << 48;
         self.draw(Draw::Isn, address, u64::from(port) ^ peer) as u32
+    }
+
+    /// What the answers of the service behind (address, port) follow from: see
+    /// [`Reply::said`](crate::service::Reply::said).
+    #[inline]
+    pub fn response_draw(&self, address: u128, port: u16) -> u64 {
+        self.draw(Draw::Response, address, u64::from(port))
     }
 
     /// What the service behind an open port sends when it is asked anything.

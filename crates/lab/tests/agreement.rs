@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use irl_lab::xdp::{RESPONDER_BUILT, Rehearsed, XdpResponder};
-use irl_lab::{Class, Responder, World, WorldConfig, sim};
+use irl_lab::{Class, Responder, Service, World, WorldConfig, sim};
 use irl_link::netdev::Interface;
 use irl_link::packet::Tap;
 use irl_targets::PrefixSet;
@@ -38,7 +38,7 @@ fn kernel_and_user_space_answer_alike() {
     }
     let world = World::new(WorldConfig { seed: 21, everything_open: false });
     let ranges = [PrefixSet::parse_items(["10.0.0.0/8"]).unwrap(), PrefixSet::parse_items(["fd00::/64"]).unwrap()];
-    let mut kernel = XdpResponder::load(&world, &ranges).unwrap();
+    let mut kernel = XdpResponder::load(&world, &ranges, Service::Response).unwrap();
     let mut user = Responder::new(world, sim::GATEWAY_MAC);
     let v4 = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
     let v6 = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 10));
@@ -99,7 +99,7 @@ fn nobody_answers_what_came_broken() {
     }
     let world = World::new(WorldConfig { seed: 21, everything_open: true });
     let ranges = [PrefixSet::parse_items(["10.0.0.0/8"]).unwrap(), PrefixSet::parse_items(["fd00::/64"]).unwrap()];
-    let mut kernel = XdpResponder::load(&world, &ranges).unwrap();
+    let mut kernel = XdpResponder::load(&world, &ranges, Service::Response).unwrap();
     let v4 = IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10));
     let v6 = IpAddr::V6(Ipv6Addr::new(0xfd00, 0x18, 0, 0, 0, 0, 0, 10));
     for (source, target, header) in [(v4, 0x0a00_0005, 20), (v6, (0xfd00 << 112) + 5, 40)] {
@@ -140,7 +140,7 @@ fn a_client_without_xdp_gets_its_answers() {
         shell("for each in va vb; do ethtool -K $each tx off tso off gso off gro on >/dev/null; done");
         let world = World::new(WorldConfig { seed: 21, everything_open: true });
         let ranges = [PrefixSet::parse_items(["10.0.0.0/8"]).unwrap()];
-        let responder = XdpResponder::attach("vb", &world, &ranges).unwrap();
+        let responder = XdpResponder::attach("vb", &world, &ranges, Service::Response).unwrap();
         let gateway = Interface::by_name("vb").unwrap().mac;
         let syn = builder("tcp_synscan", &[], IpAddr::V4(Ipv4Addr::new(198, 18, 0, 10)));
         let mut client = Tap::open("va").unwrap();

@@ -376,11 +376,11 @@ INLINE int judge(struct xdp_md *ctx)
 	}
 	if (ethertype == ETHERTYPE_IPV4) {
 		ours = may_be_ours4(network, end);
-		if (unlikely(ours) && deliver_plain(network, end, 0, flags))
+		if (unlikely(ours) && deliver_plain(ctx, network, end, 0, flags))
 			return XDP_DROP;
 	} else if (ethertype == ETHERTYPE_IPV6) {
 		ours = may_be_ours6(network, end);
-		if (unlikely(ours) && deliver_plain(network, end, 1, flags))
+		if (unlikely(ours) && deliver_plain(ctx, network, end, 1, flags))
 			return XDP_DROP;
 	} else if (ethertype == ETHERTYPE_ARP) {
 		ours = may_be_ours_arp(network, end);

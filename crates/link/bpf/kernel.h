@@ -20,6 +20,9 @@ typedef long long s64;
 #define GLOBAL __attribute__((noinline))
 /* Makes the compiler load again what lies in memory, so that the verifier forgets what it knew of it. */
 #define forget() __asm__ volatile("" ::: "memory")
+
+/* Hides from the compiler what it knows of a value, so that what is checked of it and what is used are one register. */
+#define opaque(x) __asm__ volatile("" : "+r"(x))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
@@ -98,6 +101,7 @@ static struct bpf_sock *(*bpf_sk_lookup_udp)(void *ctx, struct bpf_sock_tuple *t
 static long (*bpf_sk_release)(struct bpf_sock *sock) = (void *)86;
 static struct bpf_sock *(*bpf_skc_lookup_tcp)(void *ctx, struct bpf_sock_tuple *tuple, u32 size, u64 netns,
 					      u64 flags) = (void *)99;
+static long (*bpf_xdp_adjust_head)(struct xdp_md *ctx, s32 delta) = (void *)44;
 static long (*bpf_xdp_adjust_tail)(struct xdp_md *ctx, s32 delta) = (void *)65;
 static long (*bpf_ringbuf_output)(void *ringbuf, void *data, u64 size, u64 flags) = (void *)130;
 static void *(*bpf_ringbuf_reserve)(void *ringbuf, u64 size, u64 flags) = (void *)131;

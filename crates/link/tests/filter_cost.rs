@@ -4,7 +4,7 @@
 
 mod support;
 
-use irl_link::filter::{AddressKind, FilterConfig, KernelFilter, OwnAddress, OwnerConfig};
+use irl_link::filter::{AddressKind, FilterConfig, Frames, KernelFilter, OwnAddress, OwnerConfig};
 use irl_wire::cookie::Key;
 use irl_wire::probe::{PortRange, Protocol};
 use support::{checksum_at, cookie, frame, icmp, in_own_namespace, ip_frame, ip_packet, octets, root, tcp, udp};
@@ -28,10 +28,16 @@ fn filter() -> KernelFilter {
     let owners = [
         OwnerConfig::new(0, Protocol::Tcp, PortRange { first: 61_000, last: 65_535 }, Key::new([1; 16])),
         OwnerConfig::new(1, Protocol::Icmp, PortRange { first: 0, last: 0 }, Key::new([1; 16])),
+        // An exchange.
+        OwnerConfig {
+            max_data: 1000,
+            frames: Frames::Payload,
+            ..OwnerConfig::new(2, Protocol::Tcp, PortRange { first: 60_000, last: 60_999 }, Key::new([1; 16]))
+        },
     ];
     for owner in owners {
         // The receivers go at once: a full ring costs no more than one with room.
-        let receiver = filter.add_owner(OwnerConfig { ring_bytes: 1 << 24, ..owner }).expect("the ports are free");
+        let receiver = filter.add_owner(OwnerConfig { ring_bytes: 1 << 26, ..owner }).expect("the ports are free");
         std::mem::forget(receiver);
     }
     filter
@@ -84,6 +90,11 @@ fn measure() {
     let spare4 = octets("198.18.0.10");
     let spare6 = octets("fd00::10");
     let seq = |ours: &[u8], target: &[u8]| cookie(&key, ours, target, 80).seq().wrapping_add(1);
+    let timestamps = [1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8];
+    // Bytes that acknowledge a request of 100.
+    let data = |ours: &[u8], target: &[u8], length: usize| {
+        tcp(80, 60_005, 10, seq(ours, target).wrapping_add(100), 0x18, &timestamps, &vec![7; length])
+    };
     let ours = [
         (
             "SYN-ACK to a spare IPv4 address",
@@ -105,10 +116,16 @@ fn measure() {
             "SYN-ACK with a wrong cookie, host (socket look-up)",
             packet(&other4, &host4, 6, tcp(80, 61_005, 9, 12345, 0x12, &options, &[])),
         ),
+        ("data of an exchange, 100 bytes, spare", packet(&other4, &spare4, 6, data(&spare4, &other4, 100))),
+        ("data of an exchange, 400 bytes, spare", packet(&other4, &spare4, 6, data(&spare4, &other4, 400))),
+        ("data of an exchange, 1448 bytes, spare", packet(&other4, &spare4, 6, data(&spare4, &other4, 1448))),
+        ("data of an exchange, 100 bytes, host", packet(&other4, &host4, 6, data(&host4, &other4, 100))),
+        ("data of an exchange, 100 bytes, spare IPv6", packet(&other6, &spare6, 6, data(&spare6, &other6, 100))),
+        ("an acknowledgement of an exchange, spare", packet(&other4, &spare4, 6, data(&spare4, &other4, 0))),
     ];
     for (name, frame) in ours {
         // Few enough for the ring to hold them all.
-        let (above, _, action) = cost(&mut filter, &frame, 5_000);
+        let (above, _, action) = cost(&mut filter, &frame, if name.starts_with("data") { 500 } else { 5_000 });
         println!("{name}: {above} ns");
         assert_eq!(action, 1, "{name} is ours");
     }

@@ -108,7 +108,8 @@ fn port(random: &mut Random, owner: &OwnerConfig, ours: &[u8], target: &[u8], ta
 }
 
 fn tcp_options(random: &mut Random) -> Vec<u8> {
-    match random.below(6) {
+    match random.below(7) {
+        5 => vec![1, 1, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8],
         0 => vec![2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 5, 6, 7, 8, 1, 3, 3, 7],
         1 => vec![1, 1, 5, 10, 0, 0, 0, 1, 0, 0, 0, 2],
         2 => vec![2, 4, 1, 2, 3, 3, 14, 0, 9, 9],

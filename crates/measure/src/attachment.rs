@@ -20,6 +20,7 @@ use crate::scan::ScanConfig;
 pub struct Attachment {
     network: Arc<dyn Network>,
     sources: Vec<IpAddr>,
+    endpoints: Vec<Endpoint>,
     builders: Vec<FrameBuilder>,
     owners: Mutex<Vec<u16>>,
     device_before: Option<DeviceCounters>,
@@ -41,15 +42,16 @@ impl Attachment {
             let has = network.sources();
             let sources: Vec<IpAddr> = config.sources.iter().copied().filter(|source| has.contains(source)).collect();
             homeless.retain(|source| !has.contains(source));
-            let mut builders = Vec::new();
+            let (mut endpoints, mut builders) = (Vec::new(), Vec::new());
             for source in &sources {
                 let at = network.endpoint(*source)?;
                 let from = Endpoint { mac: at.mac, address: *source, ports, ttl: config.plan.ttl, vlan: at.vlan };
                 builders.push(FrameBuilder::new(probe, &from, key)?);
+                endpoints.push(from);
             }
             let (device_before, filter_before) = (network.device_counters(), network.filter_counters());
             let owners = Mutex::default();
-            attachments.push(Self { network, sources, builders, owners, device_before, filter_before });
+            attachments.push(Self { network, sources, endpoints, builders, owners, device_before, filter_before });
         }
         let names = || attachments.iter().map(|each| each.info().interface).collect::<Vec<_>>().join(" or ");
         if let Some(source) = homeless.first() {
@@ -109,6 +111,11 @@ impl Attachment {
     /// Those of the scan's addresses that it has.
     pub fn sources(&self) -> &[IpAddr] {
         &self.sources
+    }
+
+    /// How frames from each of [`Attachment::sources`] look on the link.
+    pub(crate) fn endpoints(&self) -> &[Endpoint] {
+        &self.endpoints
     }
 
     /// What builds frames, for each of [`Attachment::sources`].

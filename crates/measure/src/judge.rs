@@ -1,16 +1,20 @@
 //! What an answer means: whose it is, which class, whether it is the first, and whether it becomes a row.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
+use arrow_array::RecordBatch;
 use irl_link::record::{Kind, Record, flags, options};
-use irl_link::{Hop, NextHop};
+use irl_link::{Gate, LinkError};
 use irl_targets::{CompiledPlan, Family, Target};
 use irl_wire::packet::{Ethernet, Packet, Udp};
-use irl_wire::{FrameBuilder, Mac, PortRange};
+use irl_wire::{Mac, PortRange};
 
+use crate::answers::{Answers, Here, Ours};
+use crate::fields::{plain, u16_at, u32_at, u128_at};
+use crate::passes;
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
-use crate::scan::RowSelection;
+use crate::scan::{RowSelection, ScanConfig};
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -22,12 +26,12 @@ const TOGETHER: usize = 32;
 const UDP: u8 = 17;
 
 /// A RST that we owe.
-pub(crate) struct Reset {
-    pub(crate) builder: usize,
-    pub(crate) hop: Mac,
-    pub(crate) target: Target,
-    pub(crate) source_port: u16,
-    pub(crate) seq: u32,
+struct Reset {
+    builder: usize,
+    hop: Mac,
+    target: Target,
+    source_port: u16,
+    seq: u32,
 }
 
 /// What was counted of the answers that are settled together.
@@ -66,30 +70,26 @@ impl Tally {
 
 /// What an answer means.
 pub(crate) struct Judge {
-    pub(crate) family: Family,
-    pub(crate) ports: PortRange,
-    pub(crate) probes: u16,
-    pub(crate) plan: CompiledPlan,
-    /// All addresses of the scan, those of this worker's network first, and what builds frames for each.
-    pub(crate) ours: Vec<u128>,
-    pub(crate) builders: Vec<FrameBuilder>,
-    /// How many of them are this network's.
-    pub(crate) here: usize,
-    pub(crate) selection: RowSelection,
-    pub(crate) reset: bool,
-    pub(crate) gateway: Option<Mac>,
-    pub(crate) hops: Arc<dyn NextHop>,
-    pub(crate) rows: RowBuilder,
+    family: Family,
+    ports: PortRange,
+    probes: u16,
+    plan: CompiledPlan,
+    ours: Ours,
+    selection: RowSelection,
+    reset: bool,
+    rows: RowBuilder,
     /// Answers that were read and not settled, and their payloads.
-    pub(crate) answers: Vec<Row>,
-    pub(crate) data: Vec<u8>,
-    pub(crate) resets: VecDeque<Reset>,
-    pub(crate) utc_minus_mono: i64,
+    answers: Vec<Row>,
+    data: Vec<u8>,
+    resets: VecDeque<Reset>,
+    utc_minus_mono: i64,
 }
 
-impl Judge {
-    /// Reads a record. What it means is told by [`Judge::settle`], which has to follow the last one.
-    pub(crate) fn judge(&mut self, record: Record<'_>, shared: &Shared, counters: &WorkerCounters, cooling: bool) {
+impl Answers for Judge {
+    const SAME_PORT: bool = false;
+
+    fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
+        let counters = here.counters;
         if record.flags & flags::FRAGMENT != 0 {
             return WorkerCounters::add(&counters.fragments, 1);
         }
@@ -106,7 +106,7 @@ impl Judge {
         let Some(slot) = self.plan.slot_of(Target { address: row.saddr, port: row.sport }) else {
             return WorkerCounters::add(&counters.not_ours, 1);
         };
-        shared.map.prefetch(slot);
+        here.shared.map.prefetch(slot);
         row.slot = slot;
         row.data = data.map(|data| {
             let start = self.data.len();
@@ -115,24 +115,83 @@ impl Judge {
         });
         self.answers.push(row);
         if self.answers.len() >= TOGETHER {
-            self.settle(shared, counters, cooling);
+            self.settle(here);
         }
     }
 
-    /// Tells what the answers read so far mean: whether each is the first, whether a RST is due, whether it is a row.
-    pub(crate) fn settle(&mut self, shared: &Shared, counters: &WorkerCounters, cooling: bool) {
+    /// Whether each answer is the first, whether a RST is due, whether it is a row.
+    fn settle(&mut self, here: &Here<'_>) {
         if self.answers.is_empty() {
             return;
         }
         let mut answers = std::mem::take(&mut self.answers);
         let mut tally = Tally::default();
-        answers.retain_mut(|row| self.becomes_row(row, shared, &mut tally, cooling));
+        answers.retain_mut(|row| self.becomes_row(row, here.shared, &mut tally, here.cooling));
         tally.rows = answers.len() as u64;
-        tally.add_to(counters);
+        tally.add_to(here.counters);
         self.rows.append(&answers, &self.data);
         answers.clear();
         self.answers = answers;
         self.data.clear();
+    }
+
+    fn send(&mut self, gate: &mut Gate, _: &Here<'_>) -> Result<u64, LinkError> {
+        let mut sent = 0;
+        while !self.resets.is_empty() {
+            let Self { resets, ours, .. } = self;
+            let builders = &ours.builders;
+            let filled = gate.reset(resets.len(), builders[0].reset_len(), |slot| {
+                let Reset { builder, hop, target, source_port, seq } = resets.pop_front()?;
+                Some(builders[builder].build_reset(slot, hop, target.address, target.port, source_port, seq))
+            })?;
+            if filled.built == 0 {
+                break;
+            }
+            sent += filled.built as u64;
+        }
+        Ok(sent)
+    }
+
+    fn owes(&self) -> bool {
+        !self.resets.is_empty()
+    }
+
+    fn heard(&self, here: &Here<'_>) -> u64 {
+        here.counters.received.load(Ordering::Relaxed)
+    }
+
+    fn is_full(&self) -> bool {
+        self.rows.is_full()
+    }
+
+    fn rows(&mut self) -> Option<RecordBatch> {
+        (!self.rows.is_empty()).then(|| self.rows.take())
+    }
+
+    fn end(&mut self, _: &mut Gate, here: &Here<'_>) -> Result<(), LinkError> {
+        WorkerCounters::add(&here.counters.resets_skipped, self.resets.len() as u64);
+        Ok(())
+    }
+}
+
+impl Judge {
+    /// The judge of a worker that has these addresses.
+    pub(crate) fn new(config: &ScanConfig, ours: Ours, shared: &Shared) -> Self {
+        let ports = config.plan.source_ports;
+        Self {
+            family: config.plan.family,
+            ports: PortRange { first: ports.first, last: ports.last },
+            probes: passes::numbers(config),
+            plan: config.compiled.clone(),
+            ours,
+            selection: config.rows,
+            reset: config.reset,
+            rows: RowBuilder::new(config.plan.family, &config.columns),
+            answers: Vec::new(),
+            data: Vec::new(),
+            resets: VecDeque::new(),
+            utc_minus_mono: shared.utc_minus_mono(),
+        }
     }
 
     fn becomes_row(&mut self, row: &mut Row, shared: &Shared, tally: &mut Tally, cooling: bool) -> bool {
@@ -144,7 +203,7 @@ impl Judge {
         if row.class == Class::SynAck && self.reset && !self.owe(row) {
             tally.resets_skipped += 1;
         }
-        tally.crossed += u64::from(row.builder >= self.here);
+        tally.crossed += u64::from(row.builder >= self.ours.here);
         tally.answered += u64::from(!before.answered);
         if success {
             tally.successes += 1;
@@ -169,15 +228,12 @@ impl Judge {
 
     /// Notes down that a RST is due; `false` when it cannot be sent.
     fn owe(&mut self, row: &Row) -> bool {
-        if row.builder >= self.here {
+        if row.builder >= self.ours.here {
             // Its source is another network's, and must not leave by this one.
             return false;
         }
         let target = Target { address: row.saddr, port: row.sport };
-        let hop = self.gateway.or_else(|| match self.hops.lookup(target.address) {
-            Hop::Known(mac) => Some(mac),
-            Hop::Pending | Hop::Unreachable => None,
-        });
+        let hop = self.ours.hop(target.address);
         let Some(hop) = hop.filter(|_| self.resets.len() < RESETS) else { return false };
         self.resets.push_back(Reset { builder: row.builder, hop, target, source_port: row.dport, seq: row.acknum });
         true
@@ -238,14 +294,14 @@ impl Judge {
         };
         self.number(row)?;
         if tcp.bits & options::TIMESTAMPS != 0 && tcp.ts_ecr != 0 {
-            row.rtt = self.builders[row.builder].rtt_from_tsecr(tcp.ts_ecr, received_ns);
+            row.rtt = self.ours.builders[row.builder].rtt_from_tsecr(tcp.ts_ecr, received_ns);
         }
         Some(())
     }
 
     fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<()> {
-        row.saddr = self.plain(u128_at(body, 0)?)?;
-        row.daddr = self.plain(u128_at(body, 16)?)?;
+        row.saddr = plain(self.family, u128_at(body, 0)?)?;
+        row.daddr = plain(self.family, u128_at(body, 16)?)?;
         let (kind, code) = (*body.get(32)?, *body.get(33)?);
         row.icmp = Some((kind, code));
         row.ttl = *body.get(34)?;
@@ -256,15 +312,15 @@ impl Judge {
             row.class = Class::EchoReply;
             row.dport = id;
             row.seqnum = u32::from(sequence);
-            row.builder = self.ours(row)?;
+            row.builder = self.ours.number(row.daddr)?;
             let payload = body.get(64..80)?;
-            row.rtt = self.builders[row.builder].rtt_from_payload(payload, received_ns);
+            row.rtt = self.ours.builders[row.builder].rtt_from_payload(payload, received_ns);
             row.probe_num = u16_at(payload, 8).filter(|number| *number < self.probes).unwrap_or(0);
             return Some(());
         }
         row.class = Class::Icmp;
         // The row is about whom we probed, not about the router that answered for it.
-        row.saddr = self.plain(u128_at(body, 48)?)?;
+        row.saddr = plain(self.family, u128_at(body, 48)?)?;
         row.dport = id;
         if !matches!(quoted, 1 | 58) {
             row.sport = sequence;
@@ -273,14 +329,14 @@ impl Judge {
         }
         row.class = Class::of_error(self.family, kind);
         row.seqnum = u32::from(sequence);
-        row.builder = self.ours(row)?;
+        row.builder = self.ours.number(row.daddr)?;
         Some(())
     }
 
     fn udp(&self, row: &mut Row, body: &[u8]) -> Option<()> {
         row.class = Class::Udp;
-        row.saddr = self.plain(u128_at(body, 0)?)?;
-        row.daddr = self.plain(u128_at(body, 16)?)?;
+        row.saddr = plain(self.family, u128_at(body, 0)?)?;
+        row.daddr = plain(self.family, u128_at(body, 16)?)?;
         row.sport = u16_at(body, 32)?;
         row.dport = u16_at(body, 34)?;
         row.ttl = *body.get(38)?;
@@ -303,39 +359,11 @@ impl Judge {
         Some(datagram.payload)
     }
 
-    /// Which address of ours was answered.
-    fn ours(&self, row: &Row) -> Option<usize> {
-        match self.ours.as_slice() {
-            [one] => (*one == row.daddr).then_some(0),
-            many => many.iter().position(|ours| *ours == row.daddr),
-        }
-    }
-
     /// Which address of ours was answered, and which of our probes: our port tells.
     fn number(&self, row: &mut Row) -> Option<()> {
-        row.builder = self.ours(row)?;
-        let cookie = self.builders[row.builder].cookie(row.saddr, row.sport);
+        row.builder = self.ours.number(row.daddr)?;
+        let cookie = self.ours.builders[row.builder].cookie(row.saddr, row.sport);
         row.probe_num = self.ports.probe_num(cookie, row.dport).filter(|number| *number < self.probes)?;
         Some(())
     }
-
-    /// An address of a family-neutral record: mapped IPv4 for IPv4 plans.
-    fn plain(&self, address: u128) -> Option<u128> {
-        match self.family {
-            Family::V6 => Some(address),
-            Family::V4 => (address >> 32 == 0xffff).then_some(address & 0xffff_ffff),
-        }
-    }
-}
-
-fn u16_at(bytes: &[u8], at: usize) -> Option<u16> {
-    bytes.get(at..at + 2).map(|b| u16::from_be_bytes([b[0], b[1]]))
-}
-
-fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
-    bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
-}
-
-fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
-    bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(u128::from_be_bytes)
 }

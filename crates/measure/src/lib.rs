@@ -5,11 +5,15 @@
 //! nobody reads pause the senders.
 #![deny(unsafe_code)]
 
+mod answers;
 mod attachment;
 mod bounds;
 mod columns;
 pub mod error;
+pub mod exchange;
+mod fields;
 mod judge;
+pub mod listing;
 pub mod map;
 pub mod metadata;
 pub mod output;
@@ -17,6 +21,7 @@ pub mod pacer;
 pub mod passes;
 pub mod record;
 pub mod rows;
+pub mod run;
 pub mod scan;
 pub mod schema;
 mod search;
@@ -29,5 +34,6 @@ mod worker;
 
 pub use error::MeasureError;
 pub use map::{AnsweredMap, Dedup};
+pub use run::Run;
 pub use scan::{RowSelection, Scan, ScanConfig, ScanRate};
 pub use stats::Stats;

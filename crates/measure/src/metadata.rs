@@ -3,11 +3,15 @@
 use irl_link::DeviceCounters;
 use serde_json::{Value, json};
 
+use crate::exchange::request::Request;
+use crate::exchange::session::{Close, Until};
+use crate::exchange::{ExchangeConfig, ExchangeRows};
 use crate::map::MapMode;
-use crate::scan::{Attachment, RowSelection, Scan};
+use crate::run::Run;
+use crate::scan::{Attachment, RowSelection};
 use crate::stats::Stats;
 
-/// What the scan itself does not know.
+/// What the run itself does not know.
 #[derive(Clone, Debug, Default)]
 pub struct About {
     /// The command line, or the call, that began the run.
@@ -29,17 +33,17 @@ pub struct About {
 }
 
 /// The document of a run, at any time of it.
-pub fn document(scan: &Scan, about: &About) -> Value {
-    let config = scan.config();
+pub fn document(run: &Run, about: &About) -> Value {
+    let config = run.config();
     let plan = &config.plan;
-    let stats = scan.stats();
-    let engine = scan.engine();
-    let times = scan.times();
+    let stats = run.stats();
+    let engine = run.engine();
+    let times = run.times();
     let settings = config.policy.settings();
     let sent_over_s = (times.last_frame - times.first_frame) as f64 / 1e9;
     let counts = config.compiled.targets().counts();
-    let interfaces: Vec<Value> = scan.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
-    let map = match scan.map().mode() {
+    let interfaces: Vec<Value> = run.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
+    let map = match run.map().mode() {
         MapMode::Exact => "exact".to_owned(),
         MapMode::Window { places } => format!(
             "window of {places} targets: a target's second answer is a repeat unless one that shares its place answered \
@@ -93,7 +97,7 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "max_results": config.max_results,
         "min_hitrate": config.min_hitrate,
         "max_sendto_failures": config.max_sendto_failures,
-        "filter_duplicates": config.rows == RowSelection::Success,
+        "filter_duplicates": config.rows == RowSelection::Success || run.exchange().is_some(),
         "filter_unsuccessful": config.rows != RowSelection::All,
         "rows_selected": match config.rows {
             RowSelection::All => "all",
@@ -117,11 +121,11 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "send_s": sent_over_s.max(0.0),
         "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
         "targets_scanned": stats.targets,
-        "passes": scan.passes(),
+        "passes": run.passes(),
         "packets_sent": stats.frames_sent(),
         "first_scanned": config.compiled.target(0).map(|(_, target)| plan.family.address(target.address)),
-        "first_frame": scan.first_frame().map(|frame| hex(&frame)),
-        "ended_by": scan.ended_by(),
+        "first_frame": run.first_frame().map(|frame| hex(&frame)),
+        "ended_by": run.ended_by(),
         "sent": stats.probes_sent,
         "found": stats.found,
         "hitrate": stats.hit_rate(),
@@ -131,17 +135,17 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "validation_failed": stats.not_ours + stats.invalid,
         "success_cooldown_total": stats.cooldown_successes,
         "success_cooldown_unique": stats.cooldown_found,
-        "failure_total": passed - stats.successes,
+        "failure_total": passed.saturating_sub(stats.successes),
         "send_to_failures": stats.sendto_failures,
         "ip_fragments": stats.fragments,
         "pcap_recv": stats.received,
         "pcap_drop": stats.overruns,
         "stats": stats,
         "imbalances": stats.imbalances(None),
-        "filter": counts_by_name(scan.filter_counters()),
-        "device": scan.device().map(since),
-        "network": scan.extra_counters(),
-        "per_second": scan.seconds(),
+        "filter": counts_by_name(run.filter_counters()),
+        "device": run.device().map(since),
+        "network": run.extra_counters(),
+        "per_second": run.seconds(),
     });
     let end = json!({
         "rows_lost": about.rows_lost,
@@ -151,11 +155,48 @@ pub fn document(scan: &Scan, about: &About) -> Value {
         "user-metadata": about.user_metadata,
         "clock": clock_state(),
     });
-    let parts = [how, what, outcome, end].into_iter().filter_map(|part| match part {
+    let exchange = run.exchange().map_or(Value::Null, |config| exchange(config, &stats));
+    let parts = [how, what, outcome, exchange, end].into_iter().filter_map(|part| match part {
         Value::Object(map) => Some(map),
         _ => None,
     });
     Value::Object(parts.flatten().collect())
+}
+
+/// What an exchange was told and did beside what it has in common with a scan, whose keys it takes where they differ.
+fn exchange(config: &ExchangeConfig, stats: &Stats) -> Value {
+    let until = match &config.dialogue.until {
+        Until::Close => "close".to_owned(),
+        Until::Bytes(bytes) => format!("{bytes} bytes"),
+        Until::Delimiter(delimiter) => format!("the bytes {}", hex(delimiter.bytes())),
+    };
+    json!({
+        "request": match &config.request {
+            Request::Bytes(bytes) => hex(bytes),
+            Request::Template(template) => hex(&template.text()),
+            Request::Column => "of each row".to_owned(),
+        },
+        "request_is_template": matches!(config.request, Request::Template(_)),
+        "until": until,
+        "close": match config.dialogue.close {
+            Close::Reset => "rst",
+            Close::Finish => "fin",
+        },
+        "max_bytes": config.max_bytes,
+        "timeout": config.timeout.as_secs_f64(),
+        "max_connections": config.max_connections,
+        "max_per_prefix": config.max_per_prefix,
+        "max_memory": config.max_memory,
+        "filter_unsuccessful": config.rows == ExchangeRows::Success,
+        "rows_selected": config.rows.name(),
+        "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
+        "schema_version": crate::exchange::schema::VERSION,
+        "validation_passed": stats.segments_received + stats.errors_received + stats.refused,
+        "failure_total": stats.connections_closed() + stats.refused + stats.silent - stats.exchanged,
+        "connections": stats.connections_opened,
+        "exchanged": stats.exchanged,
+        "refused": stats.refused,
+    })
 }
 
 /// One interface's share of a run.

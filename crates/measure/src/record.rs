@@ -7,7 +7,7 @@ use serde_json::Value;
 use crate::error::MeasureError;
 use crate::metadata::{self, About};
 use crate::output::Sink;
-use crate::scan::{Next, Scan};
+use crate::run::{Next, Run};
 use crate::status::Status;
 
 /// How often the watcher is asked whether to go on.
@@ -37,9 +37,9 @@ pub struct Outcome {
     pub lost: bool,
 }
 
-/// Reads a scan to its end and writes its rows to all outputs. An output that fails ends the run; the others, and what
+/// Reads a run to its end and writes its rows to all outputs. An output that fails ends the run; the others, and what
 /// it had written itself, are kept.
-pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut dyn Watch) -> Outcome {
+pub fn record(run: &Run, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut dyn Watch) -> Outcome {
     let mut outputs: Vec<Output> = sinks.into_iter().map(|sink| Output { sink: Some(sink), lost: 0 }).collect();
     let mut status = Status::new();
     let mut due = Instant::now() + SECOND;
@@ -47,7 +47,7 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
     let mut interrupted = false;
     let mut stopped = false;
     loop {
-        match scan.next_batch(POLL) {
+        match run.next_batch(POLL) {
             Ok(Next::Batch(batch)) => {
                 // What an output that failed before is not given any more, it lacks too.
                 for output in outputs.iter_mut().filter(|output| output.sink.is_none()) {
@@ -67,17 +67,17 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
         }
         if !stopped && (interrupted || error.is_some()) {
             stopped = true;
-            scan.halt();
+            run.halt();
         }
         if Instant::now() >= due {
             due += SECOND;
             each(&mut outputs, &mut error, |sink| sink.tick());
-            look(scan, &mut status, watch);
+            look(run, &mut status, watch);
         }
     }
-    look(scan, &mut status, watch);
+    look(run, &mut status, watch);
     each(&mut outputs, &mut error, |sink| sink.settle());
-    let stats = scan.stats();
+    let stats = run.stats();
     let lost = stats.overruns > 0 || error.is_some();
     let about = About {
         interrupted: about.interrupted || interrupted,
@@ -85,7 +85,7 @@ pub fn record(scan: &Scan, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut
         error: error.as_ref().map(ToString::to_string).or_else(|| about.error.clone()),
         ..about.clone()
     };
-    let mut metadata = metadata::document(scan, &about);
+    let mut metadata = metadata::document(run, &about);
     for sink in outputs.into_iter().filter_map(|output| output.sink) {
         if let Err(failed) = sink.finish(&metadata.to_string()) {
             // Outputs that are ended from now on say so too.
@@ -121,7 +121,7 @@ fn each(
     }
 }
 
-fn look(scan: &Scan, status: &mut Status, watch: &mut dyn Watch) {
-    let (line, row) = status.look(&scan.stats(), scan.config().workers);
+fn look(run: &Run, status: &mut Status, watch: &mut dyn Watch) {
+    let (line, row) = status.look(&run.stats(), run.config().workers);
     watch.second(&line, &row);
 }

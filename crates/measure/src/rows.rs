@@ -1,12 +1,10 @@
 //! Answers as columns: collected per worker, handed over as Arrow batches.
 
-use std::sync::Arc;
-
-use arrow_array::RecordBatch;
-use arrow_schema::SchemaRef;
+use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
+use irl_link::record::options;
 use irl_targets::Family;
 
-use crate::columns::{Values, values};
+use crate::columns::{self, Place, Values, addresses, bits, numbers, optional, payloads, texts, times};
 use crate::schema::{self, Column};
 
 /// What an answer turned out to be.
@@ -122,63 +120,81 @@ pub struct Row {
     /// Type and code, of ICMP answers.
     pub icmp: Option<(u8, u8)>,
     /// Where the payload of a UDP answer lies among those of the rows beside it.
-    pub(crate) data: Option<(usize, usize)>,
+    pub(crate) data: Option<Place>,
     /// The target's number in the answered map.
     pub(crate) slot: u64,
     /// The number of our address.
     pub(crate) builder: usize,
 }
 
-/// Collects rows in columns and turns them into batches.
-pub struct RowBuilder {
-    columns: Vec<Box<dyn Values>>,
-    len: usize,
-    /// Bytes of payloads.
-    data: usize,
-    schema: SchemaRef,
-}
+/// Collects the rows of a scan in columns and turns them into batches.
+pub type RowBuilder = columns::RowBuilder<Row>;
 
 impl RowBuilder {
-    /// A batch is handed over when it has so many rows: few enough for the second-level cache of whoever reads them.
-    const FULL: usize = 16_384;
-    /// Or so many bytes of payloads.
-    const FULL_DATA: usize = 16 << 20;
-
     /// For these columns.
     pub fn new(family: Family, columns: &[Column]) -> Self {
-        Self {
-            columns: columns.iter().map(|column| values(*column, family)).collect(),
-            len: 0,
-            data: 0,
-            schema: schema::scan(family, columns),
+        let values = columns.iter().map(|column| values(*column, family)).collect();
+        Self::of(schema::scan(family, columns), values)
+    }
+}
+
+/// The empty values of a column.
+fn values(column: Column, family: Family) -> Box<dyn Values<Row>> {
+    match column {
+        Column::Saddr => addresses(family, |row: &Row| row.saddr),
+        Column::Daddr => addresses(family, |row: &Row| row.daddr),
+        Column::Sport => numbers::<_, UInt16Type>(|row: &Row| row.sport),
+        Column::Dport => numbers::<_, UInt16Type>(|row: &Row| row.dport),
+        Column::Seqnum => numbers::<_, UInt32Type>(|row: &Row| row.seqnum),
+        Column::Acknum => numbers::<_, UInt32Type>(|row: &Row| row.acknum),
+        Column::Window => numbers::<_, UInt16Type>(|row: &Row| row.window),
+        Column::Ttl => numbers::<_, UInt8Type>(|row: &Row| row.ttl),
+        Column::Ipid => numbers::<_, UInt16Type>(|row: &Row| row.ipid),
+        Column::Classification => texts(|row: &Row| Some(row.class.name())),
+        Column::Success => bits(|row: &Row| Some(row.class.success())),
+        Column::Repeat => bits(|row: &Row| Some(row.repeat)),
+        Column::ProbeNum => numbers::<_, UInt16Type>(|row: &Row| row.probe_num),
+        Column::Timestamp => times(|row: &Row| row.timestamp),
+        Column::Rtt => optional::<_, Int64Type>(|row: &Row| row.rtt.and_then(|rtt| i64::try_from(rtt).ok())),
+        Column::Cooldown => bits(|row: &Row| Some(row.cooldown)),
+        Column::TcpoptMss => optional::<_, UInt16Type>(|row: &Row| row.tcp.map(|tcp| tcp.mss).filter(|mss| *mss != 0)),
+        Column::TcpoptWscale => {
+            optional::<_, UInt8Type>(|row: &Row| row.tcp.map(|tcp| tcp.wscale).filter(|scale| *scale != 255))
         }
+        Column::TcpoptSackPerm => bits(|row: &Row| row.tcp.map(|tcp| tcp.bits & options::SACK_PERMITTED != 0)),
+        Column::TcpoptTsVal => optional::<_, UInt32Type>(|row: &Row| timestamps(row).map(|tcp| tcp.ts_val)),
+        Column::TcpoptTsEcr => optional::<_, UInt32Type>(|row: &Row| timestamps(row).map(|tcp| tcp.ts_ecr)),
+        Column::IcmpType => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|(kind, _)| kind)),
+        Column::IcmpCode => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|(_, code)| code)),
+        Column::IcmpUnreachStr => texts(move |row| unreachable(family, row)),
+        Column::Data => payloads(|row: &Row| row.data),
     }
+}
 
-    /// Whether there are none.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
+fn timestamps(row: &Row) -> Option<TcpOptions> {
+    row.tcp.filter(|tcp| tcp.bits & options::TIMESTAMPS != 0)
+}
 
-    /// Whether a batch is due.
-    pub fn is_full(&self) -> bool {
-        self.len >= Self::FULL || self.data >= Self::FULL_DATA
-    }
-
-    /// Collects rows, whose payloads are `data`: a few at a time, because every column looks at all of them.
-    pub(crate) fn append(&mut self, rows: &[Row], data: &[u8]) {
-        for column in &mut self.columns {
-            column.append(rows, data);
-        }
-        self.len += rows.len();
-        self.data += data.len();
-    }
-
-    /// What was collected, as a batch; the builder is empty afterwards.
-    pub fn take(&mut self) -> RecordBatch {
-        let arrays = self.columns.iter_mut().map(|column| column.finish()).collect();
-        self.len = 0;
-        self.data = 0;
-        RecordBatch::try_new(Arc::clone(&self.schema), arrays)
-            .expect("every array has the schema's type and one value a row")
+/// ZMap's words for the codes of ICMP destination unreachable (RFC 792, 1122, 1812; ICMPv6: RFC 4443).
+fn unreachable(family: Family, row: &Row) -> Option<&'static str> {
+    let (kind, code) = row.icmp?;
+    match (family, kind, code) {
+        (Family::V4, 3, 0) | (Family::V6, 1, 0) => Some("network unreachable"),
+        (Family::V4, 3, 1) | (Family::V6, 1, 3) => Some("host unreachable"),
+        (Family::V4, 3, 2) => Some("protocol unreachable"),
+        (Family::V4, 3, 3) | (Family::V6, 1, 4) => Some("port unreachable"),
+        (Family::V4, 3, 4) => Some("fragments required"),
+        (Family::V4, 3, 5) => Some("source route failed"),
+        (Family::V4, 3, 6) => Some("network unknown"),
+        (Family::V4, 3, 7) => Some("host unknown"),
+        (Family::V4, 3, 8) => Some("source host isolated"),
+        (Family::V4, 3, 9) => Some("network admin. prohibited"),
+        (Family::V4, 3, 10) => Some("host admin. prohibited"),
+        (Family::V4, 3, 11) => Some("network unreachable TOS"),
+        (Family::V4, 3, 12) => Some("host unreachable TOS"),
+        (Family::V4, 3, 13) | (Family::V6, 1, 1) => Some("communication admin. prohibited"),
+        (Family::V4, 3, 14) => Some("host precedence violation"),
+        (Family::V4, 3, 15) => Some("precedence cutoff in effect"),
+        _ => None,
     }
 }

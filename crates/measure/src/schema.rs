@@ -145,25 +145,19 @@ impl Column {
     /// # Errors
     /// [`MeasureError::Config`] listing the names there are.
     pub fn by_name(name: &str) -> Result<Self, MeasureError> {
-        Self::ALL.into_iter().find(|column| column.name() == name).ok_or_else(|| {
-            let names: Vec<_> = Self::ALL.iter().map(|column| column.name()).collect();
-            MeasureError::Config(format!("there is no output field '{name}'; there are {}", names.join(", ")))
-        })
+        by_name(&Self::ALL, Self::name, name)
     }
 
     fn field(self, family: Family) -> Field {
         let (data_type, nullable) = match self {
-            Self::Saddr | Self::Daddr => match family {
-                Family::V4 => (DataType::UInt32, false),
-                Family::V6 => (DataType::FixedSizeBinary(16), false),
-            },
+            Self::Saddr | Self::Daddr => (address(family), false),
             Self::Sport | Self::Dport | Self::Window | Self::Ipid => (DataType::UInt16, false),
             Self::Seqnum | Self::Acknum => (DataType::UInt32, false),
             Self::Ttl => (DataType::UInt8, false),
             Self::Classification => (DataType::Utf8, false),
             Self::Success | Self::Repeat | Self::Cooldown => (DataType::Boolean, false),
             Self::ProbeNum => (DataType::UInt16, false),
-            Self::Timestamp => (DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into())), false),
+            Self::Timestamp => (time(), false),
             Self::Rtt => (DataType::Int64, true),
             Self::TcpoptMss => (DataType::UInt16, true),
             Self::TcpoptWscale | Self::IcmpType | Self::IcmpCode => (DataType::UInt8, true),
@@ -183,6 +177,37 @@ pub fn scan(family: Family, columns: &[Column]) -> Arc<Schema> {
     Arc::new(Schema::new_with_metadata(fields, metadata))
 }
 
+/// The column of this name among those of some results.
+pub(crate) fn by_name<C: Copy>(all: &[C], name_of: fn(C) -> &'static str, name: &str) -> Result<C, MeasureError> {
+    all.iter().copied().find(|column| name_of(*column) == name).ok_or_else(|| {
+        let names: Vec<_> = all.iter().map(|column| name_of(*column)).collect();
+        MeasureError::Config(format!("there is no output field '{name}'; there are {}", names.join(", ")))
+    })
+}
+
+/// The type of addresses.
+pub(crate) fn address(family: Family) -> DataType {
+    match family {
+        Family::V4 => DataType::UInt32,
+        Family::V6 => DataType::FixedSizeBinary(16),
+    }
+}
+
+/// The type of times.
+pub(crate) fn time() -> DataType {
+    DataType::Timestamp(TimeUnit::Nanosecond, Some("UTC".into()))
+}
+
+/// The fields of a schema in a line, for the tests that freeze it.
+#[cfg(test)]
+pub(crate) fn text(schema: &Schema) -> String {
+    let fields = schema
+        .fields()
+        .iter()
+        .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }));
+    fields.collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -190,14 +215,7 @@ mod tests {
     /// Frozen: when this fails, raise [`VERSION`] and say so in the changelog.
     #[test]
     fn version_1_has_these_columns() {
-        let text = |family| {
-            let schema = scan(family, &Column::ALL);
-            let fields = schema
-                .fields()
-                .iter()
-                .map(|f| format!("{} {}{}", f.name(), f.data_type(), if f.is_nullable() { "?" } else { "" }));
-            fields.collect::<Vec<_>>().join(", ")
-        };
+        let text = |family| text(&scan(family, &Column::ALL));
         assert_eq!(VERSION, 1);
         assert_eq!(
             text(Family::V4),

@@ -25,6 +25,8 @@ pub(crate) struct Shared {
     /// Positions of the first pass handed to workers.
     pub(crate) watermark: AtomicU64,
     pub(crate) passes: Passes,
+    /// Positions looked at for the silent, at the end.
+    pub(crate) told: AtomicU64,
     /// Targets that a worker had taken and not probed when its interface went, and how many there are.
     returned: Mutex<Vec<(u64, Target)>>,
     returned_count: AtomicUsize,
@@ -63,6 +65,7 @@ impl Shared {
             results: Results::new(max_results),
             watermark: AtomicU64::new(0),
             passes,
+            told: AtomicU64::new(0),
             returned: Mutex::default(),
             returned_count: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -119,6 +122,11 @@ impl Shared {
             into.extend(returned.drain(rest..));
             self.returned_count.store(returned.len(), Ordering::Release);
         }
+    }
+
+    /// What is added to the monotonic clock for UTC, in ns.
+    pub(crate) fn utc_minus_mono(&self) -> i64 {
+        self.started_utc_ns - self.started_ns as i64
     }
 
     /// All counters so far.

@@ -61,6 +61,16 @@ counters! {
     resets_sent,
     /// RSTs owed that could not be built: too many waited, the way was not known any more, or the answer had crossed.
     resets_skipped,
+    /// Segments of our connections, built.
+    segments_built,
+    /// Of them, refused by the policy.
+    segments_refused_by_policy,
+    /// Of them, given up.
+    segments_refused_by_device,
+    /// Of them, taken by the device.
+    segments_sent,
+    /// Segments that were due and not built: the way was not known any more, or the run was stopped.
+    segments_skipped,
     /// ARP and ND frames of ours, built.
     neighbour_built,
     /// Of them, held back by the bound on their rate.
@@ -109,6 +119,46 @@ counters! {
     cooldown_found,
     /// How often full row queues paused the sender.
     pauses,
+    /// Records that were segments of connections, or opened one, or belonged to none any more.
+    segments_received,
+    /// Records that were ICMP errors about connections.
+    errors_received,
+    /// Connections opened.
+    connections_opened,
+    /// Of them, reset by us.
+    connections_reset,
+    /// Of them, finished by both sides.
+    connections_finished,
+    /// Of them, reset by the peer.
+    connections_reset_by_peer,
+    /// Of them, given up because the peer fell silent.
+    connections_timed_out,
+    /// Of them, ended by an ICMP error.
+    connections_unreachable,
+    /// Of them, reset because the run was stopped.
+    connections_aborted,
+    /// Targets that refused a connection by a RST, or about whose SYN an ICMP error came.
+    refused,
+    /// Targets that were silent to the end, where they become rows.
+    silent,
+    /// Exchanges that ended as asked.
+    exchanged,
+    /// SYN-ACKs turned away for the time being because their prefix had as many connections as it may.
+    turned_away,
+    /// SYN-ACKs that found as many connections as there may be; the peer sends them again.
+    table_full,
+    /// Bytes that came in order.
+    bytes_received,
+    /// Segments of ours that were sent again.
+    retransmits,
+    /// Segments that came out of order.
+    out_of_order,
+    /// Of them, dropped for want of memory, to be sent again by the peer.
+    out_of_order_dropped,
+    /// Times that SYNs paused for the bound on memory.
+    memory_pauses,
+    /// Times that they paused for the bound on connections.
+    connection_pauses,
 }
 
 impl WorkerCounters {
@@ -117,6 +167,21 @@ impl WorkerCounters {
     pub(crate) fn add(counter: &AtomicU64, by: u64) {
         // One writer: a plain load and store is enough and costs no locked instruction.
         counter.store(counter.load(Ordering::Relaxed) + by, Ordering::Relaxed);
+    }
+
+    /// Connections that are over.
+    pub(crate) fn connections_closed(&self) -> u64 {
+        [
+            &self.connections_reset,
+            &self.connections_finished,
+            &self.connections_reset_by_peer,
+            &self.connections_timed_out,
+            &self.connections_unreachable,
+            &self.connections_aborted,
+        ]
+        .map(|each| each.load(Ordering::Relaxed))
+        .iter()
+        .sum()
     }
 
     pub(crate) fn set_gate(&self, gate: &GateCounters) {
@@ -139,6 +204,13 @@ impl WorkerCounters {
             &self.resets_refused_by_device,
             &self.resets_sent,
             &gate.resets,
+        );
+        set(
+            &self.segments_built,
+            &self.segments_refused_by_policy,
+            &self.segments_refused_by_device,
+            &self.segments_sent,
+            &gate.segments,
         );
         set(
             &self.neighbour_built,
@@ -168,7 +240,18 @@ impl Stats {
 
     /// Frames of every class that left.
     pub fn frames_sent(&self) -> u64 {
-        (self.probes_sent + self.resets_sent + self.neighbour_sent).saturating_sub(self.device_lost)
+        (self.probes_sent + self.resets_sent + self.segments_sent + self.neighbour_sent)
+            .saturating_sub(self.device_lost)
+    }
+
+    /// Connections that are over.
+    pub fn connections_closed(&self) -> u64 {
+        self.connections_reset
+            + self.connections_finished
+            + self.connections_reset_by_peer
+            + self.connections_timed_out
+            + self.connections_unreachable
+            + self.connections_aborted
     }
 
     /// Checks the equations of conservation, for a run that has ended: what was built went somewhere, and what came
@@ -199,6 +282,13 @@ impl Stats {
                 self.resets_sent,
             ),
             (
+                "segments",
+                self.segments_built,
+                self.segments_refused_by_policy,
+                self.segments_refused_by_device,
+                self.segments_sent,
+            ),
+            (
                 "neighbour frames",
                 self.neighbour_built,
                 self.neighbour_refused_by_policy,
@@ -212,16 +302,25 @@ impl Stats {
                 sent + policy + refused,
             );
         }
+        // A connection is one row, however many segments it takes.
         equal(
-            "received = rows + repeats + not selected + not ours + invalid + neighbours + fragments",
-            self.received,
+            "received + connections + silent = rows + repeats + not selected + not ours + invalid + neighbours + fragments + \
+             segments + errors",
+            self.received + self.connections_opened + self.silent,
             self.rows
                 + self.repeats
                 + self.unselected
                 + self.not_ours
                 + self.invalid
                 + self.neighbours
-                + self.fragments,
+                + self.fragments
+                + self.segments_received
+                + self.errors_received,
+        );
+        equal(
+            "connections opened = reset + finished + reset by peer + timed out + unreachable + aborted",
+            self.connections_opened,
+            self.connections_closed(),
         );
         if let Some((before, after)) = device {
             equal("frames sent = the device's count", self.frames_sent(), after.tx_packets - before.tx_packets);
@@ -242,7 +341,14 @@ mod tests {
             probes_refused_by_device: 1,
             resets_built: 3,
             resets_sent: 3,
-            received: 9,
+            segments_built: 4,
+            segments_sent: 4,
+            connections_opened: 2,
+            connections_reset: 1,
+            connections_finished: 1,
+            segments_received: 6,
+            silent: 1,
+            received: 12,
             rows: 3,
             repeats: 2,
             unselected: 1,
@@ -257,18 +363,20 @@ mod tests {
     fn a_run_that_balances_has_no_imbalance() {
         let device = |tx_packets| DeviceCounters { tx_packets, ..DeviceCounters::default() };
         assert_eq!(balanced().imbalances(None), Vec::<String>::new());
-        assert_eq!(balanced().imbalances(Some((device(100), device(110)))), Vec::<String>::new());
-        let wrong = balanced().imbalances(Some((device(100), device(111))));
-        assert_eq!(wrong, ["frames sent = the device's count: 10 is not 11"]);
+        assert_eq!(balanced().imbalances(Some((device(100), device(114)))), Vec::<String>::new());
+        let wrong = balanced().imbalances(Some((device(100), device(115))));
+        assert_eq!(wrong, ["frames sent = the device's count: 14 is not 15"]);
     }
 
     #[test]
     fn each_equation_that_fails_is_named() {
         type Change = fn(&mut Stats);
-        let changes: [(Change, &str); 4] = [
+        let changes: [(Change, &str); 6] = [
             (|stats| stats.probes_sent -= 1, "probes built"),
             (|stats| stats.resets_built += 1, "resets built"),
+            (|stats| stats.segments_sent -= 1, "segments built"),
             (|stats| stats.neighbour_sent += 1, "neighbour frames built"),
+            (|stats| stats.connections_reset += 1, "connections opened"),
             (|stats| stats.rows += 1, "received"),
         ];
         for (change, name) in changes {

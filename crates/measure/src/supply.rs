@@ -17,6 +17,10 @@ const BLOCK: usize = 256;
 const WALK: usize = 8192;
 /// On-link targets that wait for their neighbour's MAC.
 const PARKED: usize = 4096;
+/// Targets that wait because those around them are enough for now.
+const HELD: usize = 65_536;
+/// Those of them that are looked at in one turn.
+const LOOKED_AT: usize = 64;
 /// How long a target waits for its neighbour's MAC.
 const RESOLVE_NS: u64 = 3_000_000_000;
 
@@ -43,6 +47,9 @@ pub(crate) struct Supply {
     pub(crate) probe_num: u16,
     /// On-link targets that wait for a MAC, and since when.
     pub(crate) parked: VecDeque<Parked>,
+    /// Targets that may not be probed yet, and how many of `batch` are among those that waited and now may.
+    pub(crate) held: VecDeque<(u64, Target)>,
+    pub(crate) allowed: usize,
     pub(crate) unresolved: u64,
     pub(crate) taken: u64,
     /// Targets taken in later passes.
@@ -53,12 +60,15 @@ pub(crate) struct Supply {
     pub(crate) walked: usize,
     /// Positions that a later pass takes next.
     pub(crate) stride: usize,
+    /// Whether a probe of a later pass is the same again: from the same port, as a TCP sends its SYN again.
+    pub(crate) again: bool,
 }
 
 impl Supply {
     pub(crate) fn is_empty(&self, shared: &Shared) -> bool {
         self.next == self.batch.len()
             && self.parked.is_empty()
+            && self.held.is_empty()
             && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len()
             && !shared.has_returned()
     }
@@ -72,17 +82,29 @@ impl Supply {
     /// Takes out the targets of which not every probe was built.
     pub(crate) fn left(&mut self) -> Vec<(u64, Target)> {
         let parked = self.parked.drain(..).map(|waiting| (waiting.number, waiting.target));
-        self.batch.drain(..).skip(self.next).chain(parked).collect()
+        self.batch.drain(..).skip(self.next).chain(parked).chain(self.held.drain(..)).collect()
     }
 
-    /// Builds the next frame; `None` when there is none at present.
+    /// Builds the next frame; `None` when there is none at present. Targets that may not be probed yet wait for later.
     #[inline]
-    pub(crate) fn build(&mut self, slot: &mut [u8], shared: &Shared, want: usize, now: u64) -> Option<usize> {
+    pub(crate) fn build(
+        &mut self,
+        slot: &mut [u8],
+        shared: &Shared,
+        want: usize,
+        now: u64,
+        mut may_probe: impl FnMut(Target) -> bool,
+    ) -> Option<usize> {
         loop {
-            if self.next == self.batch.len() && !self.refill(shared, want) {
+            if self.next == self.batch.len() && !self.refill(shared, want, &mut may_probe) {
                 return self.build_parked(slot, now);
             }
             let (number, target) = self.batch[self.next];
+            if self.next >= self.allowed && self.probe_num == 0 && !may_probe(target) {
+                self.held.push_back((number, target));
+                self.next += 1;
+                continue;
+            }
             let hop = match self.gateway {
                 Some(gateway) => gateway,
                 None => match self.hops.lookup(target.address) {
@@ -117,7 +139,7 @@ impl Supply {
             many => &many[(number % many.len() as u64) as usize],
         };
         // The run was refused if all passes together had more numbers than 16 bits hold.
-        let probe_num = self.pass * self.probes + probe_num;
+        let probe_num = if self.again { probe_num } else { self.pass * self.probes + probe_num };
         builder.build(slot, hop, target.address, target.port, probe_num, now)
     }
 
@@ -142,12 +164,35 @@ impl Supply {
 
     /// Takes the next block of positions; blocks are small at low rates so that workers end together. After the pass's
     /// last one it takes what a worker gave back whose interface went.
-    fn refill(&mut self, shared: &Shared, want: usize) -> bool {
+    fn refill(&mut self, shared: &Shared, want: usize, may_probe: &mut impl FnMut(Target) -> bool) -> bool {
+        self.allowed = 0;
+        if !self.held.is_empty() {
+            self.release(may_probe);
+            if self.allowed > 0 || self.held.len() >= HELD {
+                return self.allowed > 0;
+            }
+        }
         let more = if self.pass == 0 { self.refill_all(shared, want) } else { self.refill_silent(shared, want) };
         if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len() {
             shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
         }
         !self.batch.is_empty()
+    }
+
+    /// Takes some of those that waited and may be probed now into the batch.
+    #[cold]
+    fn release(&mut self, may_probe: &mut impl FnMut(Target) -> bool) {
+        self.next = 0;
+        self.batch.clear();
+        for _ in 0..self.held.len().min(LOOKED_AT) {
+            let Some((number, target)) = self.held.pop_front() else { break };
+            if may_probe(target) {
+                self.batch.push((number, target));
+            } else {
+                self.held.push_back((number, target));
+            }
+        }
+        self.allowed = self.batch.len();
     }
 
     /// In the first pass.

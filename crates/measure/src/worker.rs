@@ -14,15 +14,13 @@ use arrow_array::RecordBatch;
 use crossbeam_channel::{Sender as Channel, TrySendError};
 use irl_link::record::flags;
 use irl_link::{Gate, LinkError, Network, Receiver, Worker, clock};
-use irl_wire::PortRange;
+use irl_targets::Target;
 
+use crate::answers::{Answers, Here};
 use crate::attachment::Attachment;
 use crate::bounds::{Bounds, EndedBy};
 use crate::error::MeasureError;
-use crate::judge::Judge;
 use crate::pacer::Pacer;
-use crate::passes;
-use crate::rows::RowBuilder;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
 use crate::shared::{Place, Shared};
@@ -46,8 +44,8 @@ const SOON_NS: u64 = 50_000;
 /// A device that takes nothing for so long is stuck.
 const STUCK_NS: u64 = 10_000_000_000;
 
-/// One worker and all it needs.
-pub(crate) struct Loop {
+/// One worker and all it needs. What it does with answers is `A`'s.
+pub(crate) struct Loop<A> {
     /// Until it ends.
     place: Option<Place>,
     number: usize,
@@ -63,7 +61,7 @@ pub(crate) struct Loop {
     out: Channel<RecordBatch>,
     outbox: VecDeque<RecordBatch>,
     supply: Supply,
-    judge: Judge,
+    answers: A,
     pacer: Pacer,
     search: Option<Search>,
     bounds: Bounds,
@@ -80,29 +78,24 @@ pub(crate) struct Loop {
     paused: bool,
     /// It is through its pass.
     walked: bool,
-    /// Targets wait for next hops.
+    /// Targets wait for next hops, or for those before them.
     starved: bool,
     built_any: bool,
 }
 
-impl Loop {
+impl<A: Answers> Loop<A> {
     pub(crate) fn new(
         number: usize,
         worker: Worker,
         config: &ScanConfig,
         shared: &Arc<Shared>,
         attachments: &[Attachment],
+        answers: A,
         out: Channel<RecordBatch>,
     ) -> Self {
         let now = clock::now_ns();
-        let turn = number % attachments.len();
-        let attachment = &attachments[turn];
+        let attachment = &attachments[number % attachments.len()];
         let network = attachment.network();
-        let builders = attachment.builders().to_vec();
-        // This network's own addresses first; answers to the others' may come in here, too.
-        let others = attachments.iter().enumerate().filter(|(other, _)| *other != turn).map(|(_, each)| each);
-        let all: Vec<&Attachment> = std::iter::once(attachment).chain(others).collect();
-        let ours = all.iter().flat_map(|each| each.sources()).map(|source| irl_targets::address_bits(*source));
         let hops = network.next_hop();
         Self {
             place: Some(Place::new(shared)),
@@ -118,39 +111,25 @@ impl Loop {
             outbox: VecDeque::new(),
             supply: Supply {
                 plan: config.compiled.clone(),
-                builders: builders.clone(),
+                builders: attachment.builders().to_vec(),
                 gateway: hops.constant(),
-                hops: Arc::clone(&hops),
+                hops,
                 probes: config.plan.probes.max(1),
                 batch: Vec::new(),
                 next: 0,
                 probe_num: 0,
                 parked: VecDeque::new(),
+                held: VecDeque::new(),
+                allowed: 0,
                 unresolved: 0,
                 taken: 0,
                 retaken: 0,
                 pass: 0,
                 walked: 0,
                 stride: 1,
+                again: A::SAME_PORT,
             },
-            judge: Judge {
-                family: config.plan.family,
-                ports: PortRange { first: config.plan.source_ports.first, last: config.plan.source_ports.last },
-                probes: passes::numbers(config),
-                plan: config.compiled.clone(),
-                ours: ours.collect(),
-                here: builders.len(),
-                builders: all.iter().flat_map(|each| each.builders()).cloned().collect(),
-                selection: config.rows,
-                reset: config.reset,
-                gateway: hops.constant(),
-                hops,
-                rows: RowBuilder::new(config.plan.family, &config.columns),
-                answers: Vec::new(),
-                data: Vec::new(),
-                resets: VecDeque::new(),
-                utc_minus_mono: shared.started_utc_ns - shared.started_ns as i64,
-            },
+            answers,
             pacer: Pacer::new(1.0, now),
             search: None,
             bounds: Bounds::new(config, now),
@@ -173,12 +152,12 @@ impl Loop {
         // A panic is a bug of ours, but the reader must not wait for ever because of it.
         let result = catch_unwind(AssertUnwindSafe(|| self.work()))
             .unwrap_or_else(|panic| Err(MeasureError::Worker(message(panic.as_ref()))));
+        let ended = self.with_answers(clock::now_ns(), |answers, gate, here| answers.end(gate, here));
         // Frames that were committed and never left are given up, so that built = sent + refused holds.
         self.gate.abandon();
-        WorkerCounters::add(&self.counters().resets_skipped, self.judge.resets.len() as u64);
         self.publish();
         let left = self.supply.left();
-        match result {
+        match result.and(ended.map_err(MeasureError::from)) {
             Err(MeasureError::Link(error @ LinkError::InterfaceGone { .. })) if self.survivable => {
                 self.shared.lose(MeasureError::OneGone(error), left);
                 // After what it leaves: the pass is not over before that is probed.
@@ -205,20 +184,19 @@ impl Loop {
                 return Ok(());
             }
             let now = clock::now_ns();
-            self.send_resets()?;
-            // Resets that wait come before probes, which would only make more of them due.
-            let sent = if self.done_ns == 0 && self.judge.resets.is_empty() { self.send(now)? } else { 0 };
+            let owed = self.with_answers(now, |answers, gate, here| answers.send(gate, here))?;
+            let sent = if self.done_ns == 0 && !self.answers.owes() { self.send(now)? } else { 0 };
             self.kick(now)?;
-            let got = if self.outbox.len() < OUTBOX { self.receive()? } else { 0 };
+            let got = if self.outbox.len() < OUTBOX { self.receive(now)? } else { 0 };
             self.neighbours(now)?;
             self.hand_over(now);
             self.publish();
             self.shared.note_if_due(now);
             if self.done_ns != 0 && self.is_cool(now) {
-                return Ok(());
+                return self.tell_silent();
             }
-            if sent == 0 && got == 0 {
-                self.sleep();
+            if owed == 0 && sent == 0 && got == 0 {
+                self.sleep()?;
             }
         }
     }
@@ -247,10 +225,13 @@ impl Loop {
         if let Some(search) = &self.search {
             allowed = allowed.min(search.room());
         }
+        let room = self.with_answers(now, |answers, _, here| answers.room(here));
+        self.starved = room == 0;
+        allowed = allowed.min(room);
         if allowed == 0 {
             return Ok(0);
         }
-        let Self { gate, supply, shared, built_any, .. } = self;
+        let Self { gate, supply, shared, built_any, answers, .. } = self;
         let frame_len = supply.builders[0].frame_len();
         supply.walked = 0;
         let mut built = 0;
@@ -258,7 +239,7 @@ impl Loop {
         while built < allowed {
             let want = (allowed - built) as usize;
             let filled = gate.fill(want, frame_len, |slot| {
-                let length = supply.build(slot, shared, want, now)?;
+                let length = supply.build(slot, shared, want, now, |target| answers.may_probe(target, now))?;
                 if !*built_any {
                     *built_any = true;
                     let mut first = shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner);
@@ -319,7 +300,7 @@ impl Loop {
         let counters = &self.shared.counters[self.number];
         let counts = Counts {
             probes: counters.probes_built.load(Ordering::Relaxed),
-            answers: counters.received.load(Ordering::Relaxed),
+            answers: self.answers.heard(&Here { shared: &self.shared, counters, cooling: false, now_ns: now }),
             lost: self.receiver.overruns(),
             refused: counters.device_lost.load(Ordering::Relaxed),
         };
@@ -350,31 +331,16 @@ impl Loop {
         Ok(())
     }
 
-    fn send_resets(&mut self) -> Result<(), MeasureError> {
-        while !self.judge.resets.is_empty() {
-            let Judge { resets, builders, .. } = &mut self.judge;
-            let filled = self.gate.reset(resets.len(), builders[0].reset_len(), |slot| {
-                let reset = resets.pop_front()?;
-                Some(builders[reset.builder].build_reset(
-                    slot,
-                    reset.hop,
-                    reset.target.address,
-                    reset.target.port,
-                    reset.source_port,
-                    reset.seq,
-                ))
-            })?;
-            if filled.built == 0 {
-                break;
-            }
-        }
-        Ok(())
+    fn with_answers<T>(&mut self, now_ns: u64, act: impl FnOnce(&mut A, &mut Gate, &Here<'_>) -> T) -> T {
+        let Self { answers, gate, shared, number, done_ns, .. } = self;
+        let here = Here { shared, counters: &shared.counters[*number], cooling: *done_ns != 0, now_ns };
+        act(answers, gate, &here)
     }
 
-    fn receive(&mut self) -> Result<usize, MeasureError> {
-        let Self { receiver, judge, shared, number, network, gate, done_ns, .. } = self;
+    fn receive(&mut self, now_ns: u64) -> Result<usize, MeasureError> {
+        let Self { receiver, answers, shared, number, network, gate, done_ns, .. } = self;
         let counters = &shared.counters[*number];
-        let cooling = *done_ns != 0;
+        let here = Here { shared, counters, cooling: *done_ns != 0, now_ns };
         let mut failed = None;
         let got = receiver.poll(RECORDS, &mut |record| {
             WorkerCounters::add(&counters.received, 1);
@@ -384,10 +350,14 @@ impl Loop {
                     failed.get_or_insert(error);
                 }
             } else {
-                judge.judge(record, shared, counters, cooling);
+                answers.take(record, &here);
             }
         });
-        judge.settle(shared, counters, cooling);
+        answers.settle(&here);
+        // What time brings is due only to those whose records were all read: who waits there is not late.
+        if matches!(got, Ok(got) if got < RECORDS) {
+            answers.due(&here);
+        }
         let got = got?;
         shared.overruns[*number].store(receiver.overruns(), Ordering::Relaxed);
         match failed {
@@ -406,7 +376,7 @@ impl Loop {
 
     /// Moves collected rows towards the reader, without blocking.
     fn hand_over(&mut self, now: u64) {
-        let full = self.judge.rows.is_full();
+        let full = self.answers.is_full();
         // While rows wait for the reader, small batches would only use up the places of large ones.
         if full || (self.outbox.is_empty() && now.saturating_sub(self.flushed_ns) >= FLUSH_NS) {
             self.flushed_ns = now;
@@ -429,10 +399,38 @@ impl Loop {
     }
 
     fn collect(&mut self) {
-        if !self.judge.rows.is_empty() {
-            let batch = self.judge.rows.take();
+        while let Some(batch) = self.answers.rows() {
             self.outbox.push_back(batch);
         }
+    }
+
+    /// Tells of the targets that stayed silent, where that is wanted, as fast as rows are read.
+    fn tell_silent(&mut self) -> Result<(), MeasureError> {
+        let mut block = vec![(0, Target::default()); RECORDS];
+        while self.answers.tells_silent() && !self.shared.stop.load(Ordering::Acquire) {
+            let now = clock::now_ns();
+            self.hand_over(now);
+            if self.outbox.len() >= OUTBOX {
+                std::thread::sleep(NAP);
+                continue;
+            }
+            let first = self.shared.told.fetch_add(RECORDS as u64, Ordering::AcqRel);
+            // Those beyond were not probed, because a bound ended the run.
+            let probed = self.shared.watermark.load(Ordering::Acquire).saturating_sub(first);
+            let count = self.supply.plan.fill(first, &mut block).min(usize::try_from(probed).unwrap_or(usize::MAX));
+            if count == 0 {
+                break;
+            }
+            let sources = self.supply.builders.len() as u64;
+            self.with_answers(now, |answers, _, here| {
+                for (number, target) in &block[..count] {
+                    if !here.shared.map.has_answered(*number) {
+                        answers.silent((number % sources) as usize, *target, here);
+                    }
+                }
+            });
+        }
+        Ok(())
     }
 
     /// Whether nothing more is waited for: all workers have sent and the cooldown is over.
@@ -441,9 +439,10 @@ impl Loop {
             && now.saturating_sub(self.shared.last_frame_ns.load(Ordering::Acquire).max(self.done_ns))
                 >= self.cooldown_ns
             && self.outbox.len() < OUTBOX
+            && !self.answers.is_busy()
     }
 
-    fn sleep(&mut self) {
+    fn sleep(&mut self) -> Result<(), MeasureError> {
         let now = clock::now_ns();
         let until = if self.gate.pending() > 0 {
             now + SOON_NS
@@ -454,10 +453,17 @@ impl Loop {
         } else {
             self.pacer.next_ns(now)
         };
-        let nap = Duration::from_nanos(until.saturating_sub(now)).min(NAP);
-        if !nap.is_zero() {
-            std::thread::sleep(nap);
+        let due = self.answers.next_due_ns().map_or(u64::MAX, |due| due.max(now + SOON_NS));
+        let nap = Duration::from_nanos(until.min(due).saturating_sub(now)).min(NAP);
+        if nap.is_zero() {
+            return Ok(());
         }
+        if self.answers.is_busy() {
+            // Somebody waits for us to go on.
+            return Ok(self.receiver.wait(nap)?);
+        }
+        std::thread::sleep(nap);
+        Ok(())
     }
 
     fn publish(&mut self) {
@@ -466,6 +472,7 @@ impl Loop {
         counters.targets.store(self.supply.taken, Ordering::Relaxed);
         counters.reprobed.store(self.supply.retaken, Ordering::Relaxed);
         counters.unresolved.store(self.supply.unresolved, Ordering::Relaxed);
+        self.answers.publish(counters);
     }
 
     fn counters(&self) -> &WorkerCounters {

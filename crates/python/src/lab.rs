@@ -5,7 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use irl_lab::hosts::{Hosts, Relay};
 use irl_lab::impairment::LineCounters;
-use irl_lab::{Direction, Impairment, World, WorldConfig};
+use irl_lab::{Direction, Impairment, Service, World, WorldConfig};
 use irl_targets::PrefixSet;
 use pyo3::prelude::*;
 
@@ -18,7 +18,8 @@ pub(crate) struct PyHosts(Mutex<Hosts>);
 #[pymethods]
 impl PyHosts {
     #[new]
-    #[pyo3(signature = (netns, interface, ranges, *, seed, everything_open = false, kernel = true))]
+    #[pyo3(signature = (netns, interface, ranges, *, seed, everything_open = false, service = "response", kernel = true))]
+    #[allow(clippy::too_many_arguments, reason = "each is a keyword in Python")]
     fn new(
         py: Python<'_>,
         netns: Option<&str>,
@@ -26,14 +27,16 @@ impl PyHosts {
         ranges: Vec<String>,
         seed: u64,
         everything_open: bool,
+        service: &str,
         kernel: bool,
     ) -> Result<Self> {
+        let service: Service = service.parse()?;
         let world = World::new(WorldConfig { seed, everything_open });
         let mut sets = Vec::new();
         for range in &ranges {
             sets.push(PrefixSet::parse_items([range.as_str()])?);
         }
-        Ok(Self(Mutex::new(py.detach(|| Hosts::start(netns, interface, world, sets, kernel))?)))
+        Ok(Self(Mutex::new(py.detach(|| Hosts::start(netns, interface, world, sets, service, kernel))?)))
     }
 
     /// Whether the kernel answers too.
@@ -50,10 +53,23 @@ impl PyHosts {
             ("kernel_silent", counters.kernel.silent),
             ("kernel_passed", counters.kernel.passed),
             ("kernel_no_room", counters.kernel.no_room),
+            ("kernel_served", counters.kernel.served),
+            ("kernel_held", counters.kernel.held),
             ("received", counters.received),
             ("answered", counters.answered),
             ("dropped", counters.dropped),
+            ("held", counters.held),
         ]))
+    }
+
+    /// From now on SYNs are answered, and every other segment is swallowed and counted.
+    fn hold(&self) -> Result<()> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).hold(true)?)
+    }
+
+    /// Ends a hold: what is sent again is answered.
+    fn release(&self) -> Result<()> {
+        Ok(self.0.lock().unwrap_or_else(PoisonError::into_inner).hold(false)?)
     }
 
     /// Stops answering; may be called twice.

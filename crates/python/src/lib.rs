@@ -59,7 +59,7 @@ mod _core {
     #[pymodule_export]
     use crate::run::PyRun;
     #[pymodule_export]
-    use crate::schema::scan_fields;
+    use crate::schema::{exchange_fields, scan_fields};
     #[pymodule_export]
     use crate::stack::{PyStack, refuse_early};
     #[pymodule_export]
@@ -74,6 +74,7 @@ mod _core {
         pyo3_log::try_init().ok();
         module.add("DEFAULT_RATE", irl_link::policy::DEFAULT_RATE)?;
         module.add("FILTER_BUILT", irl_link::filter::FILTER_BUILT)?;
+        module.add("EXCHANGE_SCHEMA_VERSION", irl_measure::exchange::schema::VERSION)?;
         module.add("SCHEMA_VERSION", irl_measure::schema::VERSION)?;
         module.add("__version__", env!("CARGO_PKG_VERSION"))
     }

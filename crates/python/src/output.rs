@@ -3,10 +3,12 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
+use arrow_schema::Fields;
 use irl_measure::metadata::About;
 use irl_measure::output::{self, Format, Sink};
 use irl_measure::record::{Watch, record};
 use irl_measure::schema::{self, Column};
+use irl_measure::{MeasureError, exchange};
 use pyo3::prelude::*;
 
 use crate::errors::{Error, Result};
@@ -17,30 +19,49 @@ use crate::run::{PyRun, json};
 #[pyclass(frozen, module = "irlstack._core", name = "RawOutputs")]
 pub(crate) struct PyOutputs(Mutex<Vec<Box<dyn Sink>>>);
 
-/// The columns of these names, or the default ones.
+/// The columns of a scan of these names, or the default ones.
 pub(crate) fn columns(names: Option<Vec<String>>) -> Result<Vec<Column>> {
+    choose(names, Column::defaults(), &Column::ALL, Column::by_name)
+}
+
+/// The same of an exchange.
+pub(crate) fn exchange_columns(names: Option<Vec<String>>) -> Result<Vec<exchange::schema::Column>> {
+    use exchange::schema::Column;
+    choose(names, &Column::ALL, &Column::ALL, Column::by_name)
+}
+
+fn choose<C: Copy>(
+    names: Option<Vec<String>>,
+    defaults: &[C],
+    all: &[C],
+    by_name: fn(&str) -> std::result::Result<C, MeasureError>,
+) -> Result<Vec<C>> {
     match names {
-        None => Ok(Column::defaults().to_vec()),
-        Some(names) if names == ["*"] => Ok(Column::ALL.to_vec()),
+        None => Ok(defaults.to_vec()),
+        Some(names) if names == ["*"] => Ok(all.to_vec()),
         Some(names) if names.is_empty() => Err(Error::config("Name at least one output field.")),
-        Some(names) => Ok(names.iter().map(|name| Column::by_name(name)).collect::<std::result::Result<_, _>>()?),
+        Some(names) => Ok(names.iter().map(|name| by_name(name)).collect::<std::result::Result<_, _>>()?),
     }
 }
 
 #[pymethods]
 impl PyOutputs {
     #[new]
-    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None))]
+    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan"))]
     fn new(
         paths: Vec<PathBuf>,
         family: &str,
         output_fields: Option<Vec<String>>,
         header: bool,
         output_module: Option<&str>,
+        of: &str,
     ) -> Result<Self> {
         let family = parse_family(family)?;
-        let columns = columns(output_fields)?;
-        let schema = schema::scan(family, &columns);
+        let schema = match of {
+            "scan" => schema::scan(family, &columns(output_fields)?),
+            "exchange" => exchange::schema::exchange(family, &exchange_columns(output_fields)?, &Fields::empty()),
+            _ => return Err(Error::config(format!("There is no run of {of:?}: it is a scan or an exchange."))),
+        };
         let given = output_module.map(Format::by_name).transpose()?;
         let mut sinks = Vec::new();
         for path in paths {
@@ -48,7 +69,7 @@ impl PyOutputs {
                 Some(format) => format,
                 None => match Format::of(&path)? {
                     // A single column on standard output needs no header to be told apart.
-                    Format::Csv if path.as_os_str() == "-" && columns.len() == 1 => Format::Lines,
+                    Format::Csv if path.as_os_str() == "-" && schema.fields().len() == 1 => Format::Lines,
                     format => format,
                 },
             };
@@ -130,7 +151,7 @@ pub(crate) fn record_run(
     // Nothing panics while the lock is held.
     let sinks = std::mem::take(&mut *outputs.0.lock().expect("the lock is not poisoned"));
     let mut watcher = Watcher { each_second, raised: None };
-    let outcome = py.detach(|| record(&run.scan, sinks, &about, &mut watcher));
+    let outcome = py.detach(|| record(&run.run, sinks, &about, &mut watcher));
     let error = match watcher.raised {
         Some(raised) if !raised.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py) => Some(raised),
         _ => outcome.error.map(|error| PyErr::from(Error::from(error))),

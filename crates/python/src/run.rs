@@ -1,11 +1,11 @@
-//! A scan in progress, for `irlstack.Run`.
+//! A run in progress, for `irlstack.Run`.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_schema::ArrowError;
-use irl_measure::scan::Next;
-use irl_measure::{Scan, metadata};
+use irl_measure::run::Next;
+use irl_measure::{Run, metadata};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -16,16 +16,16 @@ use crate::output::AboutLike;
 /// How long a call may go without looking for Ctrl-C.
 pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// A scan in progress. Use `irlstack.Run`.
+/// A run in progress. Use `irlstack.Run`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawRun")]
 pub(crate) struct PyRun {
-    pub(crate) scan: Arc<Scan>,
+    pub(crate) run: Arc<Run>,
 }
 
 impl Drop for PyRun {
     fn drop(&mut self) {
         // Workers may be waiting for the interpreter to log something, so it must not be held while they are waited for.
-        Python::attach(|py| py.detach(|| self.scan.stop()));
+        Python::attach(|py| py.detach(|| self.run.stop()));
     }
 }
 
@@ -35,7 +35,7 @@ impl PyRun {
     fn next_batch(&self, py: Python<'_>) -> Result<Option<PyBatch>> {
         loop {
             py.check_signals()?;
-            match py.detach(|| self.scan.next_batch(SIGNAL_INTERVAL))? {
+            match py.detach(|| self.run.next_batch(SIGNAL_INTERVAL))? {
                 Next::Batch(batch) => return Ok(Some(PyBatch(batch))),
                 Next::Nothing => {}
                 Next::End => return Ok(None),
@@ -49,7 +49,7 @@ impl PyRun {
         loop {
             py.check_signals()?;
             let left = end.saturating_duration_since(Instant::now());
-            match py.detach(|| self.scan.next_batch(left.min(SIGNAL_INTERVAL)))? {
+            match py.detach(|| self.run.next_batch(left.min(SIGNAL_INTERVAL)))? {
                 Next::Batch(batch) => return Ok((false, Some(PyBatch(batch)))),
                 Next::Nothing if left.is_zero() => return Ok((false, None)),
                 Next::Nothing => {}
@@ -60,41 +60,41 @@ impl PyRun {
 
     /// Stops everything; no frame leaves once this returns.
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.scan.stop());
+        py.detach(|| self.run.stop());
     }
 
     /// Stops sending; answers are still received for the cooldown.
     fn stop_sending(&self) {
-        self.scan.stop_sending();
+        self.run.stop_sending();
     }
 
     /// Changes the rate; 0 = as fast as our own loss allows.
     fn set_rate(&self, per_second: f64) -> Result<()> {
-        Ok(self.scan.set_rate(per_second)?)
+        Ok(self.run.set_rate(per_second)?)
     }
 
     /// The counters so far, as JSON.
     fn stats(&self) -> Result<String> {
-        json(&self.scan.stats())
+        json(&self.run.stats())
     }
 
     /// The metadata document so far, as JSON.
     fn metadata(&self, about: AboutLike) -> Result<String> {
-        json(&metadata::document(&self.scan, &about.about()?))
+        json(&metadata::document(&self.run, &about.about()?))
     }
 
     /// Positions of this shard handed out so far.
     fn watermark(&self) -> u64 {
-        self.scan.watermark()
+        self.run.watermark()
     }
 
     /// Whether the workers are done.
     fn is_finished(&self) -> bool {
-        self.scan.is_finished()
+        self.run.is_finished()
     }
 
     fn __arrow_c_schema__<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyCapsule>> {
-        pyo3_arrow::ffi::to_schema_pycapsule(py, self.scan.schema().as_ref())
+        pyo3_arrow::ffi::to_schema_pycapsule(py, self.run.schema().as_ref())
             .map_err(|error| Error::Python(error.into()))
     }
 
@@ -104,7 +104,7 @@ impl PyRun {
         py: Python<'py>,
         requested_schema: Option<Bound<'py, PyCapsule>>,
     ) -> Result<Bound<'py, PyCapsule>> {
-        stream(py, &self.scan.schema(), Rows { scan: Arc::clone(&self.scan) }, requested_schema)
+        stream(py, &self.run.schema(), Rows { run: Arc::clone(&self.run) }, requested_schema)
     }
 }
 
@@ -115,7 +115,7 @@ pub(crate) fn json(value: &impl serde::Serialize) -> Result<String> {
 
 /// The rows as an Arrow library pulls them; letting go of it stops the frames.
 struct Rows {
-    scan: Arc<Scan>,
+    run: Arc<Run>,
 }
 
 impl Iterator for Rows {
@@ -126,7 +126,7 @@ impl Iterator for Rows {
             // The consumer may or may not hold the interpreter; either way signals are looked at and it is let go of.
             let pulled = Python::attach(|py| {
                 py.check_signals()?;
-                py.detach(|| self.scan.next_batch(SIGNAL_INTERVAL)).map_err(|error| PyErr::from(Error::from(error)))
+                py.detach(|| self.run.next_batch(SIGNAL_INTERVAL)).map_err(|error| PyErr::from(Error::from(error)))
             });
             match pulled {
                 Ok(Next::Batch(batch)) => return Some(Ok(batch)),
@@ -140,6 +140,6 @@ impl Iterator for Rows {
 
 impl Drop for Rows {
     fn drop(&mut self) {
-        self.scan.stop();
+        self.run.stop();
     }
 }

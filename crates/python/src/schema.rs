@@ -1,7 +1,7 @@
 //! The columns of results, for `irlstack schema`.
 
-use arrow_schema::DataType;
-use irl_measure::schema::{self, Column};
+use arrow_schema::{DataType, Fields, Schema};
+use irl_measure::{exchange, schema};
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
@@ -17,15 +17,38 @@ use crate::prefix::parse_family;
 #[pyfunction]
 #[pyo3(signature = (family="ipv4"))]
 pub(crate) fn scan_fields<'py>(py: Python<'py>, family: &str) -> Result<Vec<Bound<'py, PyDict>>> {
+    use schema::Column;
     let schema = schema::scan(parse_family(family)?, &Column::ALL);
+    fields(py, &schema, Column::ALL.iter().map(|column| (Column::defaults().contains(column), column.meaning())))
+}
+
+/// The columns of an exchange, as those of a scan in `scan_fields`; a list's further ones come after them.
+///
+/// >>> import irlstack as irl
+/// >>> [each["name"] for each in irl.exchange_fields()][-1]
+/// 'response'
+#[pyfunction]
+#[pyo3(signature = (family="ipv4"))]
+pub(crate) fn exchange_fields<'py>(py: Python<'py>, family: &str) -> Result<Vec<Bound<'py, PyDict>>> {
+    use exchange::schema::{Column, exchange};
+    let schema = exchange(parse_family(family)?, &Column::ALL, &Fields::empty());
+    fields(py, &schema, Column::ALL.iter().map(|column| (true, column.meaning())))
+}
+
+/// A schema's fields as dicts; of each also whether it is a default and what it means.
+fn fields<'py>(
+    py: Python<'py>,
+    schema: &Schema,
+    columns: impl Iterator<Item = (bool, &'static str)>,
+) -> Result<Vec<Bound<'py, PyDict>>> {
     let mut fields = Vec::new();
-    for (column, field) in Column::ALL.iter().zip(schema.fields()) {
+    for (field, (default, meaning)) in schema.fields().iter().zip(columns) {
         let dict = PyDict::new(py);
-        dict.set_item("name", column.name())?;
+        dict.set_item("name", field.name())?;
         dict.set_item("type", type_name(field.data_type()))?;
         dict.set_item("nullable", field.is_nullable())?;
-        dict.set_item("default", Column::defaults().contains(column))?;
-        dict.set_item("meaning", column.meaning())?;
+        dict.set_item("default", default)?;
+        dict.set_item("meaning", meaning)?;
         fields.push(dict);
     }
     Ok(fields)

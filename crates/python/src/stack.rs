@@ -7,7 +7,10 @@ use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
 use irl_link::{EngineInfo, Network, PolicySettings, Rate};
-use irl_measure::{Dedup, RowSelection, Scan, ScanConfig, ScanRate};
+use irl_measure::exchange::request::Request;
+use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
+use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
+use irl_measure::{Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -170,37 +173,21 @@ impl PyStack {
         cores: Vec<usize>,
         reprobe: i128,
     ) -> Result<PyRun> {
-        let networks = self.networks.clone();
-        let workers = sender_threads.unwrap_or(networks.len() as u16);
-        if workers == 0 {
-            return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
-        }
-        let compiled = plan.compiled(py, shard)?;
-        let known = networks.iter().map(|network| network.policy_settings()).reduce(PolicySettings::beside);
-        let settings = policy.for_plan(&plan.plan, known.unwrap_or_default())?;
-        let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
-        let sources = match plan.plan.sources.as_slice() {
-            [] => {
-                let family = plan.plan.family;
-                let all = networks.iter().flat_map(|network| network.sources());
-                all.filter(|source| irl_targets::Family::of(*source) == family).collect()
-            }
-            given => given.to_vec(),
-        };
-        let rate = match settings.rate {
-            Rate::Unlimited => ScanRate::Search,
-            bounded => ScanRate::PerSecond(bounded.per_second().unwrap_or_default()),
-        };
-        let config = ScanConfig {
-            workers,
-            cores,
-            reprobe: bounded("reprobe", Some(reprobe))?.unwrap_or_default(),
-            cooldown: seconds("cooldown_time", cooldown_time)?,
-            max_runtime: max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
+        let sending = Sending {
+            shard,
+            sender_threads,
+            cooldown_time,
+            max_runtime,
             max_results,
             min_hitrate,
             retries,
             max_sendto_failures,
+            max_memory,
+            queue,
+            cores,
+            reprobe,
+        };
+        let config = ScanConfig {
             reset: !no_rst,
             rows: match rows {
                 "success" if dedup_method == "none" => RowSelection::Successes,
@@ -219,11 +206,182 @@ impl PyStack {
                 }
             },
             columns: output::columns(output_fields)?,
+            ..self.config(py, plan, &policy, sending)?
+        };
+        let networks = self.networks.clone();
+        Ok(PyRun { run: Arc::new(Run::from(py.detach(|| Scan::start_on(config, networks))?)) })
+    }
+
+    /// Starts an exchange: as a scan, and who answers gets a connection, a request and a row.
+    #[pyo3(signature = (plan, policy, request, *, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
+        max_connections=1 << 20, max_per_prefix=None, rows="answered", output_fields=None, shard=0, sender_threads=None,
+        cooldown_time=8.0, max_runtime=None, max_results=None, min_hitrate=0.0, retries=10, max_sendto_failures=None,
+        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2))]
+    #[allow(clippy::too_many_arguments)]
+    fn exchange(
+        &self,
+        py: Python<'_>,
+        plan: &PyPlan,
+        policy: PolicyLike,
+        request: RequestLike,
+        until: UntilLike,
+        close: &str,
+        max_bytes: i128,
+        timeout: f64,
+        max_connections: i128,
+        max_per_prefix: Option<i128>,
+        rows: &str,
+        output_fields: Option<Vec<String>>,
+        shard: u32,
+        sender_threads: Option<u16>,
+        cooldown_time: f64,
+        max_runtime: Option<f64>,
+        max_results: Option<u64>,
+        min_hitrate: f64,
+        retries: u16,
+        max_sendto_failures: Option<u64>,
+        max_memory: u64,
+        queue: usize,
+        cores: Vec<usize>,
+        reprobe: i128,
+    ) -> Result<PyRun> {
+        let sending = Sending {
+            shard,
+            sender_threads,
+            cooldown_time,
+            max_runtime,
+            max_results,
+            min_hitrate,
+            retries,
+            max_sendto_failures,
             max_memory,
             queue,
-            ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
+            cores,
+            reprobe,
         };
-        Ok(PyRun { scan: Arc::new(py.detach(|| Scan::start_on(config, networks))?) })
+        let scan = self.config(py, plan, &policy, sending)?;
+        let reprobe = scan.reprobe;
+        let mut config = ExchangeConfig::new(scan, request.request()?);
+        config.scan.reprobe = reprobe;
+        config.dialogue = Dialogue {
+            until: until.until()?,
+            close: match close {
+                "rst" => Close::Reset,
+                "fin" => Close::Finish,
+                _ => return Err(Error::config(format!("close = {close:?} cannot be: it is \"rst\" or \"fin\"."))),
+            },
+        };
+        let most = |name, value| Ok::<u32, Error>(bounded(name, Some(value))?.unwrap_or_default());
+        config.max_bytes = most("max_bytes", max_bytes)?;
+        config.timeout = seconds("timeout", timeout)?;
+        config.max_connections = most("max_connections", max_connections)? as usize;
+        config.max_per_prefix = bounded("max_per_prefix", max_per_prefix)?;
+        config.max_memory = max_memory;
+        config.rows = match rows {
+            "success" => ExchangeRows::Success,
+            "answered" => ExchangeRows::Answered,
+            "all" => ExchangeRows::All,
+            _ => {
+                let are = "it is \"success\", \"answered\" or \"all\"";
+                return Err(Error::config(format!("rows = {rows:?} cannot be: {are}.")));
+            }
+        };
+        config.columns = output::exchange_columns(output_fields)?;
+        let networks = self.networks.clone();
+        Ok(PyRun { run: Arc::new(Run::from(py.detach(|| Exchange::start_on(config, networks))?)) })
+    }
+}
+
+/// What a scan and an exchange are told alike.
+struct Sending {
+    shard: u32,
+    sender_threads: Option<u16>,
+    cooldown_time: f64,
+    max_runtime: Option<f64>,
+    max_results: Option<u64>,
+    min_hitrate: f64,
+    retries: u16,
+    max_sendto_failures: Option<u64>,
+    max_memory: u64,
+    queue: usize,
+    cores: Vec<usize>,
+    reprobe: i128,
+}
+
+impl PyStack {
+    /// How a plan is carried out on these networks, within the policy.
+    fn config(&self, py: Python<'_>, plan: &PyPlan, policy: &PolicyLike, sending: Sending) -> Result<ScanConfig> {
+        let networks = &self.networks;
+        let workers = sending.sender_threads.unwrap_or(networks.len() as u16);
+        if workers == 0 {
+            return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
+        }
+        let compiled = plan.compiled(py, sending.shard)?;
+        let known = networks.iter().map(|network| network.policy_settings()).reduce(PolicySettings::beside);
+        let settings = policy.for_plan(&plan.plan, known.unwrap_or_default())?;
+        let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
+        let sources = match plan.plan.sources.as_slice() {
+            [] => {
+                let family = plan.plan.family;
+                let all = networks.iter().flat_map(|network| network.sources());
+                all.filter(|source| irl_targets::Family::of(*source) == family).collect()
+            }
+            given => given.to_vec(),
+        };
+        let rate = match settings.rate {
+            Rate::Unlimited => ScanRate::Search,
+            bounded => ScanRate::PerSecond(bounded.per_second().unwrap_or_default()),
+        };
+        Ok(ScanConfig {
+            workers,
+            cores: sending.cores,
+            reprobe: bounded("reprobe", Some(sending.reprobe))?.unwrap_or_default(),
+            cooldown: seconds("cooldown_time", sending.cooldown_time)?,
+            max_runtime: sending.max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
+            max_results: sending.max_results,
+            min_hitrate: sending.min_hitrate,
+            retries: sending.retries,
+            max_sendto_failures: sending.max_sendto_failures,
+            max_memory: sending.max_memory,
+            queue: sending.queue,
+            ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
+        })
+    }
+}
+
+/// A request: bytes as they are, or text with places for the target's address, port and host.
+#[derive(FromPyObject)]
+enum RequestLike {
+    Bytes(Vec<u8>),
+    Text(String),
+}
+
+impl RequestLike {
+    fn request(self) -> Result<Request> {
+        match self {
+            Self::Bytes(bytes) => Ok(Request::Bytes(bytes)),
+            Self::Text(text) => Ok(Request::template(text.as_bytes())?),
+        }
+    }
+}
+
+/// When a response is complete: "close", a number of bytes, or the bytes that end it.
+#[derive(FromPyObject)]
+enum UntilLike {
+    Bytes(i128),
+    Delimiter(Vec<u8>),
+    Text(String),
+}
+
+impl UntilLike {
+    fn until(self) -> Result<Until> {
+        Ok(match self {
+            Self::Bytes(0) => return Err(Error::config("A response of 0 bytes is none: until is 1 or more.")),
+            Self::Bytes(bytes) => Until::Bytes(bounded("until", Some(bytes))?.unwrap_or_default()),
+            Self::Delimiter(bytes) => Until::Delimiter(Delimiter::new(&bytes)?),
+            Self::Text(text) if text == "close" => Until::Close,
+            Self::Text(text) => Until::Delimiter(Delimiter::new(text.as_bytes())?),
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use arrow_array::RecordBatch;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt16Type, UInt32Type};
 use irl_lab::world::flags;
-use irl_lab::{Class, Truth, World, WorldConfig};
+use irl_lab::{Class, Service, Truth, World, WorldConfig};
 use irl_targets::{Target, address_bits};
 use irl_wire::Protocol;
 use pyo3::buffer::PyBuffer;
@@ -66,6 +66,29 @@ impl PyWorld {
         dict.set_item("response_id", truth.response_id)?;
         dict.set_item("response", PyBytes::new(py, &self.0.response(truth, port)))?;
         Ok(dict)
+    }
+
+    /// What a service of the lab says to data at (address, port), as bytes.
+    ///
+    /// >>> import irlstack as irl
+    /// >>> irl.World(seed=1).reply_of("10.0.3.4", 80, "exchange:24")
+    /// b'c4e0874022ed084c0000016\n'
+    ///
+    /// Args:
+    ///     address: the host's.
+    ///     port: its port.
+    ///     service: "exchange:BYTES", "exchange:BYTES:fin", "gnutella" or "response"; "exchange" alone is of 100 bytes.
+    ///
+    /// Raises:
+    ///     ConfigError: there is no such service.
+    #[pyo3(signature = (address, port, service="exchange"))]
+    fn reply_of<'py>(&self, py: Python<'py>, address: IpAddr, port: u16, service: &str) -> Result<Bound<'py, PyBytes>> {
+        let address = address_bits(address);
+        let said = match service.parse::<Service>()?.reply() {
+            Some(reply) => reply.said(self.0.response_draw(address, port)),
+            None => self.0.response(self.0.truth(address, port), port),
+        };
+        Ok(PyBytes::new(py, &said))
     }
 
     /// Class, flags (each uint8) and response id (uint16) of many targets, as three arrays of NumPy.

@@ -27,7 +27,7 @@ pub struct Endpoint {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Ours {
+pub(crate) enum Ours {
     V4(u32),
     V6(u128),
 }
@@ -324,7 +324,7 @@ fn protocol_number(protocol: Protocol, v6: bool) -> u8 {
 }
 
 /// A frame with zeros where next hop, destination, identification and checksums go, and the offset of its IP header.
-fn frame(from: &Endpoint, protocol: Protocol, payload: &[u8]) -> (Vec<u8>, usize) {
+pub(crate) fn frame(from: &Endpoint, protocol: Protocol, payload: &[u8]) -> (Vec<u8>, usize) {
     let mut frame = vec![0; 6];
     frame.extend_from_slice(&from.mac.0);
     if let Some(vlan) = from.vlan {

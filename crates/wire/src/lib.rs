@@ -10,8 +10,10 @@ pub mod cookie;
 pub mod mac;
 pub mod packet;
 pub mod probe;
+pub mod segment;
 
 pub use builder::{Endpoint, FrameBuilder};
 pub use cookie::{Cookie, Key};
 pub use mac::Mac;
 pub use probe::{PortRange, Probe, ProbeError, Protocol};
+pub use segment::{SegmentBuilder, SegmentHeader};

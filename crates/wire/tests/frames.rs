@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use irl_wire::packet::{Arp, Ethernet, Icmp, Packet, Tcp, TcpOptions, Udp, protocol, tcp_flags};
-use irl_wire::{Endpoint, FrameBuilder, Key, Mac, PortRange, Probe, checksum};
+use irl_wire::{Endpoint, FrameBuilder, Key, Mac, PortRange, Probe, SegmentBuilder, SegmentHeader, checksum};
 use proptest::prelude::*;
 
 const OURS: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -245,4 +245,60 @@ fn ten_million_mutated_frames_make_nothing_panic() {
         seen += read_everything(&frame);
     }
     assert!(seen > 10_000_000, "the parsers saw hardly anything: {seen}");
+}
+
+fn endpoint(v6: bool, vlan: Option<u16>) -> Endpoint {
+    let address = if v6 { "fd00:18::10" } else { "198.18.0.10" };
+    Endpoint { mac: OURS, address: address.parse().unwrap(), ports: PortRange::DEFAULT, ttl: 77, vlan }
+}
+
+proptest! {
+    #[test]
+    fn segments_parse_to_what_was_asked_for_and_their_checksums_are_right(
+        v6: bool, tagged: bool, target: u128, ports: (u16, u16), numbers: (u32, u32), flags in 0..0x40_u8, window: u16,
+        words in 0..=10_usize, fill: u8, payload in prop::collection::vec(any::<u8>(), 0..1500),
+    ) {
+        let builder = SegmentBuilder::new(&endpoint(v6, tagged.then_some(123)));
+        let target = if v6 { target } else { target & 0xffff_ffff };
+        let options: Vec<u8> = (0..words * 4).map(|at| fill.wrapping_mul(31).wrapping_add(at as u8)).collect();
+        let header = SegmentHeader {
+            next_hop: HOP, target, port: ports.0, source_port: ports.1, seq: numbers.0, ack: numbers.1, flags, window,
+            options: &options,
+        };
+        let mut slot = [0xaa; 2048];
+        let length = builder.build(&mut slot, &header, payload.len(), |into| into.copy_from_slice(&payload));
+        prop_assert_eq!(length, builder.frame_len(options.len(), payload.len()));
+        prop_assert_eq!(slot[length], 0xaa);
+        let ethernet = Ethernet::parse(&slot[..length]).unwrap();
+        prop_assert_eq!((ethernet.source, ethernet.destination), (OURS, HOP));
+        prop_assert_eq!(ethernet.vlan, tagged.then_some(123));
+        let packet = Packet::parse(&ethernet).unwrap();
+        prop_assert_eq!((packet.v6, packet.destination, packet.ttl), (v6, target, 77));
+        prop_assert!(packet.header_intact() && packet.payload_intact());
+        let tcp = Tcp::parse(packet.payload).unwrap();
+        prop_assert_eq!((tcp.source_port, tcp.destination_port), (ports.1, ports.0));
+        prop_assert_eq!((tcp.seq, tcp.ack, tcp.flags, tcp.window), (numbers.0, numbers.1, flags, window));
+        prop_assert_eq!(tcp.options, &options[..]);
+        prop_assert_eq!(tcp.payload, &payload[..]);
+        let mut again = slot[..length].to_vec();
+        checksum::fill(&mut again);
+        prop_assert_eq!(&again[..], &slot[..length]);
+    }
+}
+
+#[test]
+#[should_panic(expected = "options fill their part of the header")]
+fn options_that_are_not_padded_are_refused() {
+    let header = SegmentHeader {
+        next_hop: HOP,
+        target: 1,
+        port: 80,
+        source_port: 61000,
+        seq: 0,
+        ack: 0,
+        flags: 0,
+        window: 0,
+        options: &[1, 1, 1],
+    };
+    SegmentBuilder::new(&endpoint(false, None)).build(&mut [0; 128], &header, 0, |_| {});
 }

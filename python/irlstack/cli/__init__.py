@@ -12,6 +12,7 @@ import irlstack as irl
 from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
+from irlstack.cli.exchange import exchange
 from irlstack.cli.identity import identity
 from irlstack.cli.ledger import ledger
 from irlstack.cli.options import STANDARD_STREAM
@@ -23,7 +24,7 @@ from irlstack.cli.status import ExitStatus
 
 app = App(
     name="irlstack",
-    help="Internet measurement from one host: stateless scans, checked against a synthetic Internet.",
+    help="Internet measurement from one host: stateless scans and TCP exchanges, checked against a synthetic Internet.",
     version=irl.__version__,
     help_format="plaintext",
     default_parameter=Parameter(negative=(), show_default=False),
@@ -32,7 +33,9 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, plan, when, ledger, report, methods, identity, lab.app, bench.app, demo, doctor, schema):
+for command in (
+    scan, exchange, plan, when, ledger, report, methods, identity, lab.app, bench.app, demo, doctor, schema,
+):  # fmt: skip
     app.command(command)
 
 

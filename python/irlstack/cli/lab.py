@@ -20,6 +20,9 @@ def up(
     *,
     seed: int = 1,
     pairs: int = 1,
+    service: str = "response",
+    sshd: bool = False,
+    misbehaving: bool = False,
     loss: float = 0.0,
     duplicate: float = 0.0,
     reorder: float = 0.0,
@@ -32,6 +35,9 @@ def up(
         name: What to call it; random when not given.
         seed: Of its World, the synthetic hosts.
         pairs: Links from client to gateway, 1 to 4: va, va2 and so on, with the same hosts behind each.
+        service: Behind open ports of the World: response, exchange:BYTES, exchange:BYTES:fin or gnutella.
+        sshd: Also openssh's sshd, on port 22 of nginx's addresses.
+        misbehaving: Also the server that misbehaves, there; docs/lab.md has its ports.
         loss: Share of frames lost on the way, each way, from 0 to 1.
         duplicate: Share of frames that arrive twice.
         reorder: Share of frames that arrive late.
@@ -40,7 +46,7 @@ def up(
     """
     impaired = any((loss, duplicate, reorder, delay_ms))
     impairment = topology.Impairment(loss=loss, duplicate=duplicate, reorder=reorder, delay_ms=delay_ms, seed=seed)
-    made = commands.up(name, seed=seed, pairs=pairs, impairment=impairment if impaired else None)
+    made = commands.up(name, seed=seed, pairs=pairs, service=service, impairment=impairment if impaired else None)
     if json_output:
         console.put(json.dumps(made.document()) + "\n")
         return ExitStatus.DONE
@@ -97,3 +103,25 @@ def shell(name: str | None = None, /) -> int:
         name: Which lab; may be left out when there is one.
     """
     return commands.shell(name)
+
+
+@app.command
+def hold(name: str | None = None, /) -> ExitStatus:
+    """Have a lab's synthetic hosts answer SYNs only, and swallow every other TCP segment, until `lab release`.
+
+    Args:
+        name: Which lab; may be left out when there is one.
+    """
+    console.say(f"The lab '{commands.tell('hold', name)}' is on hold.")
+    return ExitStatus.DONE
+
+
+@app.command
+def release(name: str | None = None, /) -> ExitStatus:
+    """End a hold: what clients send again is answered.
+
+    Args:
+        name: Which lab; may be left out when there is one.
+    """
+    console.say(f"The lab '{commands.tell('release', name)}' answers again.")
+    return ExitStatus.DONE

@@ -1,125 +1,43 @@
 """`irlstack scan`."""
 
-import contextlib
-import json
-import logging
-import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Annotated, Any, Literal, TextIO
+from typing import Annotated, Any, Literal
 
-from cyclopts import Group, Parameter
+from cyclopts import Parameter
 
 import irlstack as irl
-from irlstack.cli import console, dryrun, quantity
-from irlstack.cli.options import POLICY, SENDING, STANDARD_STREAM, PlanOptions
-from irlstack.cli.progress import Progress
+from irlstack.cli import console, dryrun, quantity, running
+from irlstack.cli.options import SENDING, PlanOptions
+from irlstack.cli.running import OTHER, OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
-from irlstack.errors import ConfigError
-
-_OUTPUT = Group("What comes out", sort_key=4)
-_OTHER = Group("Other", sort_key=6)
 
 
 @Parameter(name="*")
 @dataclass(kw_only=True)
-class _Sending:
-    interface: Annotated[tuple[str, ...], Parameter(alias="-i", group=SENDING)] = ()
-    """Interface, or several that share the run: eth0,eth1, each with a source address of its subnet. By default the one
-    the route leads to."""
-    gateway_mac: Annotated[str | None, Parameter(alias="-G", group=SENDING)] = None
-    """MAC that every frame goes to; by default resolved."""
-    source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
-    """MAC that frames come from; by default the interface's own, which answers go to in any case."""
-    engine: Annotated[str, Parameter(group=SENDING)] = "auto"
-    """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
-    batch: Annotated[int, Parameter(group=SENDING)] = 128
-    """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
-    sender_threads: Annotated[int | None, Parameter(alias="-T", group=SENDING)] = None
-    """Threads, a core each, spread over the interfaces. Default 1 for each interface."""
-    cores: Annotated[str | None, Parameter(group=SENDING)] = None
-    """CPUs that the threads are bound to, in turn: 2,3. By default the system chooses."""
+class _Scanning:
     reprobe: Annotated[int, Parameter(group=SENDING)] = 0
     """How often to probe again those that have not answered, in passes that begin 1 s after one another, or sooner with
     a shorter cooldown. Default 0."""
-    cooldown_time: Annotated[str, Parameter(alias="-c", group=SENDING)] = "8"
-    """How long to listen after the last probe. Default 8 s."""
-    max_runtime: Annotated[str | None, Parameter(alias="-t", group=SENDING)] = None
-    """Stop sending after so long: 90s, 5m, 2h."""
-    max_results: Annotated[int | None, Parameter(alias="-N", group=SENDING)] = None
-    """Stop sending after so many rows; there are no more of them."""
-    min_hitrate: Annotated[float, Parameter(group=SENDING)] = 0.0
-    """Stop sending when fewer than so many percent of the probes find a target, for 5 s."""
-    retries: Annotated[int, Parameter(group=SENDING)] = 10
-    """How often a frame the device refuses is offered again before that is a failure. Default 10."""
-    max_sendto_failures: Annotated[int | None, Parameter(group=SENDING)] = None
-    """Stop sending after more failures than this."""
     no_rst: Annotated[bool, Parameter(group=SENDING)] = False
     """Do not answer SYN-ACKs with a RST."""
-    dad: Annotated[Literal["fast", "rfc5227", "off"], Parameter(group=SENDING)] = "fast"
-    """How carefully to look whether a spare source address is somebody's: fast, rfc5227 or off."""
     max_memory: Annotated[str, Parameter(group=SENDING)] = "1G"
     """For the map of targets that have answered. Default 1G."""
     dedup_method: Annotated[Literal["default", "full", "window", "none"], Parameter(group=SENDING)] = "default"
     """full: every repeat is recognised, or the run refused where --max-memory is too little; window: repeats of the
     targets that answered last; none: repeats are rows too. The default is full where it fits, otherwise window."""
-
-
-@Parameter(name="*")
-@dataclass(kw_only=True)
-class _Output:
-    output_file: Annotated[tuple[Path, ...], Parameter(alias="-o", group=_OUTPUT)] = ()
-    """Where rows go: .parquet, .csv, .jsonl. May be given again. Default: saddr lines on stdout."""
-    output_module: Annotated[str | None, Parameter(alias="-O", group=_OUTPUT)] = None
-    """csv, json (an object a line) or parquet, whatever the suffix is; on stdout without -o."""
-    output_fields: Annotated[str | None, Parameter(alias="-f", group=_OUTPUT)] = None
-    """Columns: saddr,sport,rtt or * for all."""
-    rows: Annotated[Literal["success", "all"], Parameter(group=_OUTPUT)] = "success"
+    rows: Annotated[Literal["success", "all"], Parameter(group=OUTPUT)] = "success"
     """success (the default): each target once; all: every answer."""
-    no_header_row: Annotated[bool, Parameter(group=_OUTPUT)] = False
-    """Write CSV without its first line."""
-    metadata_file: Annotated[Path | None, Parameter(alias="-m", group=_OUTPUT)] = None
-    """Everything about the run, as JSON; - is stderr."""
-    json_output: Annotated[bool, Parameter(name="--json", group=_OUTPUT)] = False
-    """Print the metadata as the last line of stdout."""
-    status_updates_file: Annotated[Path | None, Parameter(alias="-u", group=_OUTPUT)] = None
-    """A line of CSV a second, with ZMap's columns."""
-    log_file: Annotated[Path | None, Parameter(alias="-l", group=_OUTPUT)] = None
-    """Log there instead of stderr."""
-    quiet: Annotated[bool, Parameter(alias="-q", group=_OUTPUT)] = False
-    """No progress."""
-    verbose: Annotated[bool, Parameter(alias="-v", group=_OUTPUT)] = False
-    """Log more."""
-    notes: Annotated[str | None, Parameter(group=_OUTPUT)] = None
-    """Free text, kept in the metadata."""
-    user_metadata: Annotated[str | None, Parameter(group=_OUTPUT)] = None
-    """A JSON value, kept in the metadata."""
-
-
-@Parameter(name="*")
-@dataclass(kw_only=True)
-class _Other:
-    authorized: Annotated[str | None, Parameter(group=POLICY)] = None
-    """Who authorised this: a ticket or a person. Kept in the metadata."""
-    shard: Annotated[int, Parameter(group=_OTHER)] = 0
-    """Which shard to run, from 0."""
-    dryrun: Annotated[bool, Parameter(alias="-d", group=_OTHER)] = False
-    """Send nothing; show counts, duration, bandwidth and the first ten frames."""
-    config: Annotated[Path | None, Parameter(group=_OTHER)] = None
-    """Read this irlstack.toml instead of the system's, yours and the project's."""
-    list_probe_modules: Annotated[bool, Parameter(group=_OTHER)] = False
+    list_probe_modules: Annotated[bool, Parameter(group=OTHER)] = False
     """Show the probes there are."""
-    list_output_fields: Annotated[bool, Parameter(group=_OTHER)] = False
-    """Show the columns there are."""
 
 
 def scan(
     *targets: str,
     options: PlanOptions | None = None,
-    sending: _Sending | None = None,
-    output: _Output | None = None,
-    other: _Other | None = None,
+    sending: SendingOptions | None = None,
+    scanning: _Scanning | None = None,
+    output: OutputOptions | None = None,
+    other: OtherOptions | None = None,
 ) -> ExitStatus:
     """Probe targets and write down who answered. Option names are ZMap's.
 
@@ -129,136 +47,35 @@ def scan(
         targets: Prefixes, addresses, ranges; - reads a list from standard input. None: all of IPv4.
         options: What is planned.
         sending: How it is sent.
+        scanning: What is done with answers.
         output: What comes out.
         other: The rest.
     """
-    options, sending = options or PlanOptions(), sending or _Sending()
-    output, other = output or _Output(), other or _Other()
-    if other.list_probe_modules:
+    options, sending, scanning = options or PlanOptions(), sending or SendingOptions(), scanning or _Scanning()
+    output, other = output or OutputOptions(), other or OtherOptions()
+    if scanning.list_probe_modules:
         console.put("".join(f"{name}\n" for name in irl.Probe.names()))
         return ExitStatus.DONE
     if other.list_output_fields:
-        console.put("".join(f"{each['name']:<17} {each['meaning']}\n" for each in irl.scan_fields()))
-        return ExitStatus.DONE
-    policy = irl.Policy(authorized=other.authorized, contact=options.contact).over(irl.Policy.from_config(other.config))
+        return running.show_fields(irl.scan_fields())
+    policy = other.policy(options)
     made = options.make(targets, policy)
     if other.dryrun:
-        dryrun.show(made, other.shard, sending.reprobe)
+        dryrun.show(made, other.shard, scanning.reprobe)
         return ExitStatus.DONE
-    with _logging(output):
-        return _run(made, policy, options, sending, output, other.shard)
-
-
-def _run(
-    made: irl.Plan, policy: irl.Policy, options: PlanOptions, sending: _Sending, output: _Output, shard: int
-) -> ExitStatus:
-    run = irl.scan(
-        plan=made,
-        policy=policy,
-        shard=shard,
-        interface=[name.strip() for each in sending.interface for name in each.split(",")] or None,
-        gateway_mac=sending.gateway_mac,
-        source_mac=sending.source_mac,
-        engine=sending.engine,
-        batch=sending.batch,
-        dad=sending.dad,
-        sender_threads=sending.sender_threads,
-        cores=_cores(sending.cores),
-        reprobe=sending.reprobe,
-        cooldown_time=quantity.parse_seconds("--cooldown-time", sending.cooldown_time),
-        max_runtime=quantity.parse_seconds("--max-runtime", sending.max_runtime) if sending.max_runtime else None,
-        max_results=sending.max_results,
-        min_hitrate=sending.min_hitrate,
-        retries=sending.retries,
-        max_sendto_failures=sending.max_sendto_failures,
-        no_rst=sending.no_rst,
-        rows=output.rows,
-        output_fields=_fields(output),
-        max_memory=int(quantity.parse_number("--max-memory", sending.max_memory)),
-        dedup_method=sending.dedup_method,
-        notes=output.notes,
-        user_metadata=_user_metadata(output.user_metadata),
-    )
-    run.about.seed_provided = options.seed is not None or options.plan is not None
-    with contextlib.ExitStack() as files:
-        updates = _open(files, output.status_updates_file)
-        metadata = _open(files, output.metadata_file)
-        progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
-        places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
-        outcome = run.record(
-            places,
-            header=not output.no_header_row,
-            output_module=output.output_module,
-            each_second=progress.show,
+    with running.logging_as_asked(output):
+        run = irl.scan(
+            **running.keywords(made, policy, sending, output, other.shard),
+            reprobe=scanning.reprobe,
+            no_rst=scanning.no_rst,
+            rows=scanning.rows,
+            # ZMap's habit: without a file, the address alone.
+            output_fields=running.fields(output, ["saddr"]),
+            max_memory=int(quantity.parse_number("--max-memory", scanning.max_memory)),
+            dedup_method=scanning.dedup_method,
         )
-        progress.end()
-        document = json.dumps(outcome.summary)
-        if metadata is not None:
-            metadata.write(document + "\n")
-        if output.json_output:
-            console.put(document + "\n")
-    if not output.quiet:
-        console.say(closing_words(outcome.summary))
-    if outcome.error is not None:
-        console.complain(f"{outcome.error} The rows until then are kept.")
-    if outcome.interrupted:
-        return ExitStatus.INTERRUPTED
-    if outcome.error is not None or outcome.lost:
-        return ExitStatus.INCOMPLETE
-    return ExitStatus.DONE
-
-
-def _cores(text: str | None) -> list[int]:
-    """Numbers of CPUs, one for each thread in turn."""
-    items = [] if text is None else [item.strip() for item in text.split(",")]
-    wrong = next((item for item in items if not (item.isascii() and item.isdigit())), None)
-    if wrong is not None:
-        raise ConfigError(f"--cores: {wrong!r} is no number of a CPU; write 2 or 2,3.")
-    return [int(item) for item in items]
-
-
-def _fields(output: _Output) -> list[str] | None:
-    """The columns asked for. ZMap's habit: without a file, the address alone."""
-    if output.output_fields is not None:
-        return [name.strip() for name in output.output_fields.split(",")]
-    return None if output.output_file else ["saddr"]
-
-
-def _user_metadata(text: str | None) -> object:
-    if text is None:
-        return None
-    try:
-        return json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"--user-metadata is no JSON: {error}.") from error
-
-
-def _open(files: contextlib.ExitStack, path: Path | None) -> TextIO | None:
-    """A file that grows line by line; `-` is stderr, since stdout has the rows."""
-    if path is None:
-        return None
-    if str(path) == STANDARD_STREAM:
-        return sys.stderr
-    return files.enter_context(path.open("w", buffering=1, encoding="utf-8"))
-
-
-@contextlib.contextmanager
-def _logging(output: _Output) -> Iterator[None]:
-    handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("irlstack: %(message)s"))
-    if output.log_file is not None:
-        handler = logging.FileHandler(output.log_file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if output.verbose else logging.WARNING)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()
+        run.about.seed_provided = options.seed is not None or options.plan is not None
+        return running.record(run, output, closing_words)
 
 
 def closing_words(summary: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from irlstack.cli.status import ExitStatus
 
 
 def schema(
-    name: Literal["scan"] = "scan",
+    name: Literal["scan", "exchange"] = "scan",
     /,
     *,
     ipv6: Annotated[bool, Parameter(alias="-6")] = False,
@@ -24,11 +24,15 @@ def schema(
         ipv6: Of an IPv6 run.
         json_output: Print them as JSON.
     """
-    columns = irl.scan_fields("ipv6" if ipv6 else "ipv4")
+    fields, version = {
+        "scan": (irl.scan_fields, irl.SCHEMA_VERSION),
+        "exchange": (irl.exchange_fields, irl.EXCHANGE_SCHEMA_VERSION),
+    }[name]
+    columns = fields("ipv6" if ipv6 else "ipv4")
     if json_output:
         console.put(json.dumps(columns) + "\n")
         return ExitStatus.DONE
-    console.put(f"{name}, version {irl.SCHEMA_VERSION}; columns marked * are there unless others are asked for\n\n")
+    console.put(f"{name}, version {version}; columns marked * are there unless others are asked for\n\n")
     for each in columns:
         null = " or null" if each["nullable"] else ""
         mark = "*" if each["default"] else " "

@@ -1,4 +1,4 @@
-"""What `irlstack lab up/down/status/shell` do, as functions."""
+"""What `irlstack lab up/down/status/shell/hold/release` do, as functions."""
 
 import contextlib
 import dataclasses
@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from irlstack.errors import ConfigError, EngineError, PrivilegeError
-from irlstack.lab import netns, registry, topology
+from irlstack.lab import control, netns, registry, topology
 
 _READY_WITHIN_S = 60.0
 _DOWN_WITHIN_S = 20.0
@@ -70,7 +70,10 @@ def start(config: topology.LabConfig, *, lifeline: bool) -> tuple[registry.Regis
         if not lifeline:
             process.stdin.close()
         try:
-            ready, _, _ = select.select([process.stdout], [], [], _READY_WITHIN_S)
+            # Not select(), which knows no descriptors beyond 1,024.
+            answers = select.poll()
+            answers.register(process.stdout, select.POLLIN)
+            ready = answers.poll(_READY_WITHIN_S * 1000)
             answer = json.loads(process.stdout.readline() or "{}") if ready else {}
         except BaseException:
             process.terminate()
@@ -146,13 +149,29 @@ def shell(name: str | None = None) -> int:
     Raises:
         ConfigError: no such lab, or several and none named.
     """
+    command = [os.environ.get("SHELL", "/bin/sh")]
+    return netns.run(_one(name, "enter").namespaces["client"].name, command, capture_output=False).returncode
+
+
+def tell(word: str, name: str | None = None) -> str:
+    """Tells a lab "hold" or "release" and returns the lab's name; the name may be left out if there is one lab.
+
+    Raises:
+        ConfigError: no such lab, or several and none named.
+        EngineError: its keeper is gone, or the kernel refused.
+    """
+    lab = _one(name, word)
+    control.tell(lab, word)
+    return lab.name
+
+
+def _one(name: str | None, what: str) -> registry.Registration:
     alive = [each for each in registry.labs() if each.alive() and each.state == "ready"]
     chosen = [each for each in alive if each.name == name] if name is not None else alive
     if len(chosen) != 1:
         known = ", ".join(each.name for each in alive) or "none; 'irlstack lab up' makes one"
-        raise ConfigError(f"Name one lab to enter. Labs up: {known}.")
-    command = [os.environ.get("SHELL", "/bin/sh")]
-    return netns.run(chosen[0].namespaces["client"].name, command, capture_output=False).returncode
+        raise ConfigError(f"Name one lab to {what}. Labs up: {known}.")
+    return chosen[0]
 
 
 def _import_path() -> list[str]:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from irlstack.errors import ConfigError
-from irlstack.lab import commands, netns, registry, topology
+from irlstack.lab import commands, control, netns, registry, topology
 
 
 class Lab:
@@ -22,7 +22,7 @@ class Lab:
     Args:
         name: unique on this machine; random unless given.
         seed: the World's.
-        **options: ranges, an impairment of the link, threads, how many pairs: see `LabConfig`.
+        **options: ranges, services, an impairment of the link, threads, how many pairs: see `LabConfig`.
     """
 
     def __init__(self, name: str | None = None, *, seed: int = 1, **options: Any) -> None:
@@ -110,3 +110,25 @@ class Lab:
         """Puts the calling thread, and threads it starts meanwhile, into a namespace of the lab."""
         with netns.enter(self.namespace(role)):
             yield
+
+    def hold(self) -> None:
+        """From now on the World's hosts answer SYNs, and every other TCP segment to them is swallowed and counted.
+
+        Raises:
+            ConfigError: the lab is down.
+            EngineError: its keeper is gone, or the kernel refused.
+        """
+        control.tell(self.registration, "hold")
+
+    def release(self) -> None:
+        """Ends a hold: what clients send again is answered; raises as `hold`."""
+        control.tell(self.registration, "release")
+
+    def counters(self) -> dict[str, Any]:
+        """What the World's hosts and the relays did so far, by interface; raises as `hold`.
+
+        Of hosts a dict by name: `kernel_answered`, `kernel_served` (of those, with data), `kernel_held` and so on; of a
+        relay two, there and back.
+        """
+        counted: dict[str, Any] = control.tell(self.registration, "counters")
+        return counted

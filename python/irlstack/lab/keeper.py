@@ -16,8 +16,8 @@ import traceback
 from typing import Any
 
 from irlstack.errors import IrlError
-from irlstack.lab import registry, responders, topology
-from irlstack.lab.servers import Nginx
+from irlstack.lab import control, registry, responders, topology
+from irlstack.lab.servers import Misbehaving, Nginx, Server, Sshd
 
 
 class Keeper:
@@ -30,7 +30,8 @@ class Keeper:
         self.registration = registry.Registration(config.name, pid, started, config.seed)
         self._config = config
         self._held: contextlib.ExitStack = contextlib.ExitStack()
-        self._nginx: Nginx | None = None
+        self._servers: list[Server] = []
+        self._listener: control.Listener | None = None
 
     def build(self) -> None:
         """Makes the whole lab; whatever it raises, call [`close`][Keeper.close]."""
@@ -40,31 +41,47 @@ class Keeper:
         _log_to(registration.folder / "keeper.log")
         topology.build(config, registration)
         names = {role: each.name for role, each in registration.namespaces.items()}
-        for responder in responders.start(config, names):
+        parts = {}
+        for interface, responder in responders.start(config, names):
             self._held.callback(responder.close)
+            parts[interface] = responder
         if config.threaded:
             for pair in range(1, config.pairs + 1):
                 topology.thread_napi(names["net"], f"vb{topology.suffix(pair)}")
         if config.nginx:
-            self._nginx = Nginx(names["servers"], registration.folder / "nginx")
-            self._held.callback(self._nginx.stop)
+            self._hold(Nginx(names["servers"], registration.folder / "nginx"))
+        if config.sshd:
+            self._hold(Sshd(names["servers"], registration.folder / "sshd"))
+        if config.misbehaving:
+            self._hold(Misbehaving(names["servers"]))
+        self._listener = control.Listener(registration.folder, parts)
+        self._held.callback(self._listener.close)
         registration.state = "ready"
         registration.save()
 
+    def _hold(self, server: Server) -> None:
+        self._servers.append(server)
+        self._held.callback(server.stop)
+
     def wait(self, stop: int, *, lifeline: bool) -> None:
-        """Returns when a byte arrives at `stop`, when standard input ends if that is the lifeline, or nginx does."""
+        """Does what the lab is told until a byte comes at `stop`, a server ends, or the lifeline, standard input."""
+        assert self._listener is not None  # noqa: S101 - it was built
         poller = select.poll()
         poller.register(stop, select.POLLIN)
-        errors = None
-        if self._nginx is not None:
-            errors = self._nginx.errors.fileno()
-            poller.register(errors, select.POLLIN)
+        told = self._listener.socket.fileno()
+        poller.register(told, select.POLLIN)
+        errors = {server.errors.fileno() for server in self._servers}
+        for descriptor in errors:
+            poller.register(descriptor, select.POLLIN)
         if lifeline:
             poller.register(0, select.POLLIN)
         while True:
             for descriptor, _ in poller.poll():
+                if descriptor == told:
+                    self._listener.serve()
+                    continue
                 said = os.read(descriptor, 65_536)
-                if descriptor == errors:
+                if descriptor in errors:
                     sys.stderr.buffer.write(said)
                     sys.stderr.flush()
                 if descriptor == stop or not said:

@@ -4,9 +4,9 @@
            va2 ── [relay ra2 rb2] ── vb2
 
 `client` is where measurements run. `net` is the gateway and, by XDP on `vb`, the hosts of the World's fast range.
-`servers` holds nginx on every address of its range (AnyIP) and the World's user-space responder. A `relay` sits in the
-middle when the link shall lose, delay, reorder or repeat frames. Up to four links join client and net (the paper's
-ports); the same hosts answer on each.
+`servers` holds nginx and other real servers on every address of its range (AnyIP) and the World's user-space responder.
+A `relay` sits in the middle when the link shall lose, delay, reorder or repeat frames. Up to four links join client and
+net (the paper's ports); the same hosts answer on each.
 """
 
 import re
@@ -57,6 +57,10 @@ class LabConfig:
         xdp: prefixes, of both families, whose hosts answer from XDP on the gateway's interface.
         user: prefixes whose hosts answer from user space.
         nginx: prefixes with nginx on port 80 of every address.
+        sshd: whether openssh's sshd is on port 22 of these addresses, too.
+        misbehaving: whether the server of `irlstack.lab.misbehaving` is, on the ports of its habits.
+        service: what stands behind the World's open ports: "response", "exchange:BYTES", "exchange:BYTES:fin" or
+            "gnutella"; see docs/world.md.
         impairment: a relay on the link, if any.
         pairs: links between client and gateway, 1 to 4: va and vb, va2 and vb2, and so on, each with its own subnet.
         threaded: the gateway receives in kernel threads of its own, on another core than the sender's: three times
@@ -70,6 +74,9 @@ class LabConfig:
     xdp: tuple[str, ...] = ("10.0.0.0/8", "fd00:10::/64")
     user: tuple[str, ...] = ("172.16.0.0/12", "fd00:172::/64")
     nginx: tuple[str, ...] = ("198.19.0.0/16", "fd00:19::/64")
+    sshd: bool = False
+    misbehaving: bool = False
+    service: str = "response"
     impairment: Impairment | None = None
     threaded: bool = False
     pairs: int = 1
@@ -179,6 +186,9 @@ def _link(registration: Registration, every: dict[str, tuple[str, str, str, str,
         netns.configure(full_name, ["ethtool", "-K", name, "tx", "off", "tso", "off", "gso", "off", "gro", "on"])
         commands = [f"addr add {ipv4} dev {name}"] if ipv4 else []
         commands += [f"addr add {each} dev {name} nodad" for each in (ipv6, link_local) if each]
+        if namespace == "relay":
+            # The segments of real servers would arrive there as one that is too long to go on.
+            commands.append(f"link set {name} gro_max_size 1")
         netns.batch([*commands, f"link set {name} up"], full_name)
 
 

@@ -19,6 +19,7 @@ const NEIGHBOUR_BURST: u64 = 1_000;
 enum Class {
     Probe,
     Reset,
+    Segment,
     Neighbour,
 }
 
@@ -68,6 +69,8 @@ pub struct GateCounters {
     pub probes: ClassCounters,
     /// Our RSTs.
     pub resets: ClassCounters,
+    /// Segments of connections.
+    pub segments: ClassCounters,
     /// ARP and neighbour discovery.
     pub neighbour: ClassCounters,
     /// How often the device said that it is full. Nothing is lost by it: the frames are offered again.
@@ -82,6 +85,7 @@ impl GateCounters {
     pub fn add(&mut self, other: &Self) {
         self.probes.add(&other.probes);
         self.resets.add(&other.resets);
+        self.segments.add(&other.segments);
         self.neighbour.add(&other.neighbour);
         self.device_full += other.device_full;
         self.lost += other.lost;
@@ -89,7 +93,7 @@ impl GateCounters {
 
     /// Frames of every class that the device took: what its own counter must have moved by.
     pub fn sent(&self) -> u64 {
-        self.probes.sent + self.resets.sent + self.neighbour.sent - self.lost
+        self.probes.sent + self.resets.sent + self.segments.sent + self.neighbour.sent - self.lost
     }
 }
 
@@ -162,6 +166,19 @@ impl Gate {
         self.fill_class(Class::Reset, frames, frame_len, build)
     }
 
+    /// The same for the segments of connections, which are counted apart.
+    ///
+    /// # Errors
+    /// As [`Gate::fill`].
+    pub fn segments(
+        &mut self,
+        frames: usize,
+        frame_len: usize,
+        build: impl FnMut(&mut [u8]) -> Option<usize>,
+    ) -> Result<Filled, LinkError> {
+        self.fill_class(Class::Segment, frames, frame_len, build)
+    }
+
     fn fill_class(
         &mut self,
         class: Class,
@@ -173,7 +190,8 @@ impl Gate {
         let denied = self.denied.as_deref();
         let counters = match class {
             Class::Reset => &mut self.counters.resets,
-            _ => &mut self.counters.probes,
+            Class::Segment => &mut self.counters.segments,
+            Class::Probe | Class::Neighbour => &mut self.counters.probes,
         };
         let mut filled = Filled::default();
         let mut batch = self.sender.reserve(frames, frame_len)?;
@@ -313,6 +331,7 @@ fn of(counters: &mut GateCounters, class: Class) -> &mut ClassCounters {
     match class {
         Class::Probe => &mut counters.probes,
         Class::Reset => &mut counters.resets,
+        Class::Segment => &mut counters.segments,
         Class::Neighbour => &mut counters.neighbour,
     }
 }

@@ -1,0 +1,228 @@
+"""What `scan` and `exchange` have in common: how frames are sent, where rows go, and how a run ends."""
+
+import contextlib
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, TextIO
+
+from cyclopts import Group, Parameter
+
+import irlstack as irl
+from irlstack.cli import console, quantity
+from irlstack.cli.options import POLICY, SENDING, STANDARD_STREAM, PlanOptions
+from irlstack.cli.progress import Progress
+from irlstack.cli.status import ExitStatus
+from irlstack.errors import ConfigError
+
+OUTPUT = Group("What comes out", sort_key=4)
+OTHER = Group("Other", sort_key=6)
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class SendingOptions:
+    """How a run's frames are sent, and until when."""
+
+    interface: Annotated[tuple[str, ...], Parameter(alias="-i", group=SENDING)] = ()
+    """Interface, or several that share the run: eth0,eth1, each with a source address of its subnet. By default the one
+    the route leads to."""
+    gateway_mac: Annotated[str | None, Parameter(alias="-G", group=SENDING)] = None
+    """MAC that every frame goes to; by default resolved."""
+    source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
+    """MAC that frames come from; by default the interface's own, which answers go to in any case."""
+    engine: Annotated[str, Parameter(group=SENDING)] = "auto"
+    """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
+    batch: Annotated[int, Parameter(group=SENDING)] = 128
+    """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
+    sender_threads: Annotated[int | None, Parameter(alias="-T", group=SENDING)] = None
+    """Threads, a core each, spread over the interfaces. Default 1 for each interface."""
+    cores: Annotated[str | None, Parameter(group=SENDING)] = None
+    """CPUs that the threads are bound to, in turn: 2,3. By default the system chooses."""
+    cooldown_time: Annotated[str, Parameter(alias="-c", group=SENDING)] = "8"
+    """How long to listen after the last probe. Default 8 s."""
+    max_runtime: Annotated[str | None, Parameter(alias="-t", group=SENDING)] = None
+    """Stop sending after so long: 90s, 5m, 2h."""
+    max_results: Annotated[int | None, Parameter(alias="-N", group=SENDING)] = None
+    """Stop sending after so many rows; there are no more of them."""
+    min_hitrate: Annotated[float, Parameter(group=SENDING)] = 0.0
+    """Stop sending when fewer than so many percent of the probes find a target, for 5 s."""
+    retries: Annotated[int, Parameter(group=SENDING)] = 10
+    """How often a frame the device refuses is offered again before that is a failure. Default 10."""
+    max_sendto_failures: Annotated[int | None, Parameter(group=SENDING)] = None
+    """Stop sending after more failures than this."""
+    dad: Annotated[Literal["fast", "rfc5227", "off"], Parameter(group=SENDING)] = "fast"
+    """How carefully to look whether a spare source address is somebody's: fast, rfc5227 or off."""
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class OutputOptions:
+    """Where rows, words and metadata go."""
+
+    output_file: Annotated[tuple[Path, ...], Parameter(alias="-o", group=OUTPUT)] = ()
+    """Where rows go: .parquet, .csv, .jsonl. May be given again. Default: saddr lines on stdout."""
+    output_module: Annotated[str | None, Parameter(alias="-O", group=OUTPUT)] = None
+    """csv, json (an object a line) or parquet, whatever the suffix is; on stdout without -o."""
+    output_fields: Annotated[str | None, Parameter(alias="-f", group=OUTPUT)] = None
+    """Columns: saddr,sport,rtt or * for all."""
+    no_header_row: Annotated[bool, Parameter(group=OUTPUT)] = False
+    """Write CSV without its first line."""
+    metadata_file: Annotated[Path | None, Parameter(alias="-m", group=OUTPUT)] = None
+    """Everything about the run, as JSON; - is stderr."""
+    json_output: Annotated[bool, Parameter(name="--json", group=OUTPUT)] = False
+    """Print the metadata as the last line of stdout."""
+    status_updates_file: Annotated[Path | None, Parameter(alias="-u", group=OUTPUT)] = None
+    """A line of CSV a second, with ZMap's columns."""
+    log_file: Annotated[Path | None, Parameter(alias="-l", group=OUTPUT)] = None
+    """Log there instead of stderr."""
+    quiet: Annotated[bool, Parameter(alias="-q", group=OUTPUT)] = False
+    """No progress."""
+    verbose: Annotated[bool, Parameter(alias="-v", group=OUTPUT)] = False
+    """Log more."""
+    notes: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """Free text, kept in the metadata."""
+    user_metadata: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """A JSON value, kept in the metadata."""
+
+
+@Parameter(name="*")
+@dataclass(kw_only=True)
+class OtherOptions:
+    """The rest."""
+
+    authorized: Annotated[str | None, Parameter(group=POLICY)] = None
+    """Who authorised this: a ticket or a person. Kept in the metadata."""
+    shard: Annotated[int, Parameter(group=OTHER)] = 0
+    """Which shard to run, from 0."""
+    dryrun: Annotated[bool, Parameter(alias="-d", group=OTHER)] = False
+    """Send nothing; show counts, duration, bandwidth and the first ten frames."""
+    config: Annotated[Path | None, Parameter(group=OTHER)] = None
+    """Read this irlstack.toml instead of the system's, yours and the project's."""
+    list_output_fields: Annotated[bool, Parameter(group=OTHER)] = False
+    """Show the columns there are."""
+
+    def policy(self, options: PlanOptions) -> irl.Policy:
+        """Who is responsible, by these options and the configuration files."""
+        given = irl.Policy(authorized=self.authorized, contact=options.contact)
+        return given.over(irl.Policy.from_config(self.config))
+
+
+def keywords(
+    plan: irl.Plan, policy: irl.Policy, sending: SendingOptions, output: OutputOptions, shard: int
+) -> dict[str, Any]:
+    """What a run is told, whatever it does."""
+    return {
+        "plan": plan,
+        "policy": policy,
+        "shard": shard,
+        "interface": [name.strip() for each in sending.interface for name in each.split(",")] or None,
+        "gateway_mac": sending.gateway_mac,
+        "source_mac": sending.source_mac,
+        "engine": sending.engine,
+        "batch": sending.batch,
+        "dad": sending.dad,
+        "sender_threads": sending.sender_threads,
+        "cores": _cores(sending.cores),
+        "cooldown_time": quantity.parse_seconds("--cooldown-time", sending.cooldown_time),
+        "max_runtime": quantity.parse_seconds("--max-runtime", sending.max_runtime) if sending.max_runtime else None,
+        "max_results": sending.max_results,
+        "min_hitrate": sending.min_hitrate,
+        "retries": sending.retries,
+        "max_sendto_failures": sending.max_sendto_failures,
+        "notes": output.notes,
+        "user_metadata": _user_metadata(output.user_metadata),
+    }
+
+
+def show_fields(fields: list[dict[str, Any]]) -> ExitStatus:
+    """The columns there are, a line each."""
+    console.put("".join(f"{each['name']:<17} {each['meaning']}\n" for each in fields))
+    return ExitStatus.DONE
+
+
+def fields(output: OutputOptions, without_a_file: list[str]) -> list[str] | None:
+    """The columns asked for; on standard output alone, a few."""
+    if output.output_fields is not None:
+        return [name.strip() for name in output.output_fields.split(",")]
+    return None if output.output_file else without_a_file
+
+
+def record(run: irl.Run, output: OutputOptions, closing_words: Callable[[dict[str, Any]], str]) -> ExitStatus:
+    """Reads a run to its end into its outputs, and says how it ended."""
+    with contextlib.ExitStack() as files:
+        updates = _open(files, output.status_updates_file)
+        metadata = _open(files, output.metadata_file)
+        progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
+        places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
+        outcome = run.record(
+            places,
+            header=not output.no_header_row,
+            output_module=output.output_module,
+            each_second=progress.show,
+        )
+        progress.end()
+        document = json.dumps(outcome.summary)
+        if metadata is not None:
+            metadata.write(document + "\n")
+        if output.json_output:
+            console.put(document + "\n")
+    if not output.quiet:
+        console.say(closing_words(outcome.summary))
+    if outcome.error is not None:
+        console.complain(f"{outcome.error} The rows until then are kept.")
+    if outcome.interrupted:
+        return ExitStatus.INTERRUPTED
+    if outcome.error is not None or outcome.lost:
+        return ExitStatus.INCOMPLETE
+    return ExitStatus.DONE
+
+
+def _cores(text: str | None) -> list[int]:
+    """Numbers of CPUs, one for each thread in turn."""
+    items = [] if text is None else [item.strip() for item in text.split(",")]
+    wrong = next((item for item in items if not (item.isascii() and item.isdigit())), None)
+    if wrong is not None:
+        raise ConfigError(f"--cores: {wrong!r} is no number of a CPU; write 2 or 2,3.")
+    return [int(item) for item in items]
+
+
+def _user_metadata(text: str | None) -> object:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"--user-metadata is no JSON: {error}.") from error
+
+
+def _open(files: contextlib.ExitStack, path: Path | None) -> TextIO | None:
+    """A file that grows line by line; `-` is stderr, since stdout has the rows."""
+    if path is None:
+        return None
+    if str(path) == STANDARD_STREAM:
+        return sys.stderr
+    return files.enter_context(path.open("w", buffering=1, encoding="utf-8"))
+
+
+@contextlib.contextmanager
+def logging_as_asked(output: OutputOptions) -> Iterator[None]:
+    """Logs as the options say, for as long as it lasts."""
+    handler: logging.Handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("irlstack: %(message)s"))
+    if output.log_file is not None:
+        handler = logging.FileHandler(output.log_file)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    root = logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.DEBUG if output.verbose else logging.WARNING)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+        handler.close()

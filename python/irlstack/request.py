@@ -1,0 +1,192 @@
+"""What a scan or an exchange is told, as keywords, and what becomes of them."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from typing import Any, Literal, TypedDict
+
+from irlstack._core import DEFAULT_RATE, Plan, RawRun, RawStack, refuse_early
+from irlstack.errors import ConfigError
+from irlstack.policy import Policy
+from irlstack.run import About, Run
+
+Address = str | IPv4Address | IPv6Address
+Path = str | os.PathLike[str]
+
+
+class PlanKeywords(TypedDict, total=False):
+    """The keywords of [`Plan`][irlstack.Plan]."""
+
+    ports: int | str | Sequence[int] | None
+    list_of_ips_file: Path | bytes | None
+    allowlist_file: Sequence[Path]
+    blocklist_file: Sequence[Path]
+    seed: int | None
+    secret: bytes | None
+    probe_module: str
+    probe_args: Mapping[str, str]
+    source_ip: Address | Sequence[Address]
+    source_port: str | None
+    probe_ttl: int | None
+    probes: int | None
+    rate: int | None
+    max_targets: int | None
+    shards: int | None
+    contact: str | None
+
+
+class RunKeywords(PlanKeywords, total=False):
+    """What a scan and an exchange are told alike, beside their targets.
+
+    Attributes:
+        plan: a plan instead of targets and the keywords of one.
+        shard: which shard of it, from 0.
+        policy: who is responsible; by default what the configuration files say.
+        authorized: who authorised the run, in place of the policy's.
+        sender_threads: sender threads, one a core, spread over the interfaces; one for each interface when None.
+        cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
+        reprobe: how often those that are silent are probed again: so many more passes over the targets, each to those
+            that no answer of any kind (a RST and an ICMP error are answers) was received about. A pass begins 1 s after
+            the one before it, or after `cooldown_time` where that is shorter; later answers still count. Needs a map
+            of all targets within `max_memory`. An exchange sends its SYNs twice again unless told otherwise.
+        cooldown_time: how long to listen after the last probe, in seconds.
+        max_runtime: stop sending probes after so many seconds.
+        max_results: stop sending probes after so many rows; there are no more of them.
+        min_hitrate: stop sending when fewer than so many percent of the probes find a target, for 5 s.
+        retries: how often a frame that the device refuses is offered again before that counts as a failure.
+        max_sendto_failures: stop sending after more failures than this.
+        output_fields: columns by name, see `irlstack schema`.
+        max_memory: bytes for the map of targets that have answered, and in an exchange for its connections.
+        queue: batches that may wait for their reader before the sender pauses.
+        notes: free text for the metadata.
+        user_metadata: any JSON value for the metadata.
+    """
+
+    plan: Plan | None
+    shard: int
+    policy: Policy | None
+    authorized: str | None
+    sender_threads: int | None
+    cores: Sequence[int]
+    reprobe: int
+    cooldown_time: float
+    max_runtime: float | None
+    max_results: int | None
+    min_hitrate: float
+    retries: int
+    max_sendto_failures: int | None
+    output_fields: Sequence[str] | None
+    max_memory: int
+    queue: int
+    notes: str | None
+    user_metadata: object
+
+
+class ScanKeywords(RunKeywords, total=False):
+    """What a scan is told beside its targets.
+
+    Attributes:
+        no_rst: do not answer SYN-ACKs with a RST of ours.
+        rows: "success", each target once, or "all" answers.
+        dedup_method: how repeats are recognised: "full", by a map of all targets that must fit `max_memory`; "window",
+            by the targets that answered last, as many as fit; "none": repeats are rows too, only marked as such;
+            "default": full where it fits, otherwise window.
+    """
+
+    no_rst: bool
+    rows: Literal["success", "all"]
+    dedup_method: Literal["default", "full", "window", "none"]
+
+
+class ExchangeKeywords(RunKeywords, total=False):
+    """What an exchange is told beside its targets and its request.
+
+    Attributes:
+        until: when the response is complete: "close", when the peer closes; a number of bytes; or the bytes, or other
+            text, that end it.
+        close: how we close then: "rst", at once, or "fin".
+        max_bytes: the most bytes of a response that are kept; what is longer is cut, and its row says so.
+        timeout: how long a dialogue may take, in seconds from the SYN-ACK on.
+        max_connections: the most connections at once, with the SYNs of the last second that may still become some.
+        max_per_prefix: the same for each /24 of IPv4 or /48 of IPv6; no bound when None.
+        rows: "success", exchanges that ended as asked; "answered", a row for every target that answered, also by
+            refusing; "all", those and at the end those that stayed silent.
+    """
+
+    until: str | int | bytes
+    close: Literal["rst", "fin"]
+    max_bytes: int
+    timeout: float
+    max_connections: int
+    max_per_prefix: int | None
+    rows: Literal["success", "answered", "all"]
+
+
+_RUN_KEYWORDS = (frozenset(ScanKeywords.__annotations__) | frozenset(ExchangeKeywords.__annotations__)) - frozenset(
+    PlanKeywords.__annotations__
+)
+_NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
+
+
+class Request:
+    """A run's keywords sorted: the plan, who is responsible, and how it is run."""
+
+    def __init__(
+        self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None, *, opens: bool
+    ) -> None:
+        run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
+        plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
+        given = run.get("plan")
+        if given is not None:
+            given = given.replace(rate=plan.pop("rate", None), contact=plan.pop("contact", None))
+            if targets or plan:
+                what = next(iter(plan), "targets")
+                raise ConfigError(f"A plan says what is probed: {what} cannot be given beside it.")
+        policy: Policy = run.get("policy") or base or Policy.from_config()
+        if run.get("authorized") is not None:
+            policy = Policy(authorized=run["authorized"]).over(policy)
+        if given is None and not plan.get("blocklist_file") and policy.blocklist_file is not None:
+            plan["blocklist_file"] = [policy.blocklist_file]
+        self.plan = Plan(*targets, **plan) if given is None else given
+        self.policy = policy
+        self.keywords = {name: value for name, value in run.items() if name not in _NOT_FOR_THE_CORE}
+        # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
+        self.plan.targets(shard=self.keywords.get("shard", 0))
+        refuse_early(self.plan, policy, opens)
+
+        user_metadata = run.get("user_metadata")
+        self.about = About(
+            seed_provided=given is not None or plan.get("seed") is not None,
+            notes=run.get("notes"),
+            user_metadata=None if user_metadata is None else json.dumps(user_metadata),
+        )
+
+    def scan(self, open_stack: Callable[[], RawStack]) -> Run:
+        """The scan, which opens its stack when it begins."""
+        return self._run("scan", lambda: open_stack().scan(self.plan, self.policy, **self.keywords))
+
+    def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str) -> Run:
+        """The exchange, which opens its stack when it begins."""
+        return self._run("exchange", lambda: open_stack().exchange(self.plan, self.policy, request, **self.keywords))
+
+    def _run(self, of: Literal["scan", "exchange"], start: Callable[[], RawRun]) -> Run:
+        return Run(
+            start,
+            family=self.plan.family,
+            output_fields=self.keywords.get("output_fields"),
+            about=self.about,
+            of=of,
+        )
+
+    @property
+    def rate(self) -> float:
+        """Probes a second that were asked for; 0 for as many as go."""
+        given = (self.plan.rate, self.policy.rate, DEFAULT_RATE)
+        return next(rate for rate in given if rate is not None)
+
+    @property
+    def towards(self) -> IPv4Address | IPv6Address:
+        """A target, whose route stands for all."""
+        first = next(iter(self.plan.targets(count=1))).to_pydict()["address"][0]
+        return IPv4Address(first) if isinstance(first, int) else IPv6Address(first)

@@ -1,0 +1,70 @@
+"""Exchanges on real interfaces: nginx on a whole /16, interruptions, and where the kernel would be in the way."""
+
+import json
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from irlstack.lab import Lab
+from irlstack.lab.servers import BODY
+from tests.netns.conftest import CLIENT, GATEWAY, IRLSTACK, SPARE, Pair
+
+HOSTS = 1 << 16
+GET = ["--request", r"GET / HTTP/1.0\r\n\r\n"]
+
+
+@pytest.mark.parametrize("engine", ["live", "packet"])
+@pytest.mark.parametrize("close", ["rst", "fin"])
+def test_nginx_on_a_16_gives_every_page_whole(lab: Lab, tmp_path: Path, engine: str, close: str) -> None:
+    rows = tmp_path / "rows.parquet"
+    where = ["-i", "va", "-S", SPARE, "--engine", engine, "-r", "8k", "-c", "2"]
+    arguments = ["198.19.0.0/16", "-p", "80", *where, *GET, "--close", close, "-o", str(rows), "--json"]
+    done = lab.run([*IRLSTACK, "exchange", *arguments])
+    assert done.returncode == 0, done.stderr
+    print(done.stderr)
+    summary = json.loads(done.stdout.splitlines()[-1])
+    table = pl.read_parquet(rows)
+    assert table["saddr"].n_unique() == table.height == HOSTS
+    assert dict(table.group_by("status").len().iter_rows()) == {"success": HOSTS}
+    assert all(response.startswith(b"HTTP/1.1 200 OK\r\n") for response in table["response"])
+    assert all(response.endswith(b"\r\n\r\n" + BODY) for response in table["response"])
+    assert table["connect_ns"].null_count() == 0
+    assert (table["connect_ns"] <= table["first_byte_ns"]).all()
+    assert (table["first_byte_ns"] <= table["close_ns"]).all()
+    assert summary["connections"] == summary["exchanged"] == HOSTS
+    assert summary["imbalances"] == []
+
+
+def test_an_interrupted_exchange_keeps_its_rows_and_leaves_no_connection_behind(lab: Lab, tmp_path: Path) -> None:
+    rows, updates, metadata = (tmp_path / name for name in ("rows.csv", "u.csv", "m.json"))
+    where = ["-i", "va", "-S", SPARE, "-r", "2k", "-u", str(updates), "-m", str(metadata)]
+    # nginx waits for the rest of the request.
+    arguments = ["198.19.0.0/16", "-p", "80", *where, "--request", r"GET / HTTP/1.0\r\n", "-o", str(rows)]
+    run = lab.start([*IRLSTACK, "exchange", *arguments], stderr=subprocess.PIPE, text=True)
+    until = time.monotonic() + 20
+    while not updates.exists() or len(updates.read_text().splitlines()) < 3:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode == 130, said
+    summary = json.loads(metadata.read_text())
+    stats = summary["stats"]
+    assert stats["connections_aborted"] > 1000
+    assert len(rows.read_text().splitlines()) == stats["rows"] + 1 == stats["connections_opened"] + 1
+    assert summary["imbalances"] == []
+    held = lab.run(["ss", "-Htn", "state", "established", "src", "198.19.0.0/16"], role="net")
+    assert held.stdout == "", "each was reset"
+
+
+def test_without_the_filter_the_hosts_own_address_is_refused(pair: Pair) -> None:
+    without = ["setpriv", "--bounding-set", "-all,+net_raw", "--inh-caps", "-all"]
+    asked = ["exchange", f"{GATEWAY}/32", "-p", "80", "-i", "va", "-S", CLIENT, "--engine", "packet", "-r", "10", *GET]
+    command = ["ip", "netns", "exec", pair.a, *without, *IRLSTACK, *asked]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 4, done.stderr
+    assert "kernel would reset our connections" in done.stderr
