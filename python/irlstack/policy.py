@@ -7,11 +7,12 @@ from os import PathLike, environ
 from pathlib import Path
 from typing import Any, Self
 
+from irlstack import optout
 from irlstack.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/irlstack/irlstack.toml")
 _TABLES = {
-    "policy": ("contact", "authorized", "blocklist_file", "rate"),
+    "policy": ("contact", "authorized", "blocklist_file", "optout_file", "rate"),
     "identity": ("contact", "description", "opt_out", "canonical", "languages"),
 }
 """What an irlstack.toml may have: the fields of `Policy`, and those of `irlstack.identity.Identity`."""
@@ -23,27 +24,41 @@ class Policy:
 
     >>> import irlstack as irl
     >>> irl.Policy(contact="scan@example.org", authorized="ticket 4711", rate=1000)
-    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist_file=None, rate=1000.0)
+    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist_file=None, optout_file=None, rate=1000.0)
 
     Attributes:
         contact: whom a probed network can write to, an e-mail address or URL.
         authorized: who authorised the measurement, a ticket or a person; kept in the metadata.
         blocklist_file: a deny file in ZMap's blocklist format. It may be empty, but it has to be named.
+        optout_file: who asked to be left alone, with reason and expiry (see `irlstack.optout`); it is looked at again
+            while a run goes on. What is in it is probed by no run, whatever the plan says.
         rate: the most frames a second; 0 = as fast as our own loss allows, which is never towards global addresses.
     """
 
     contact: str | None = None
     authorized: str | None = None
     blocklist_file: Path | None = None
+    optout_file: Path | None = None
     rate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.blocklist_file is not None:
-            object.__setattr__(self, "blocklist_file", Path(self.blocklist_file))
+        for name in ("blocklist_file", "optout_file"):
+            if (path := getattr(self, name)) is not None:
+                object.__setattr__(self, name, Path(path))
         if self.rate is not None:
             if not 0 <= self.rate < float("inf"):
                 raise ConfigError(f"A rate of {self.rate} is not possible: give frames a second, or 0.")
             object.__setattr__(self, "rate", float(self.rate))
+
+    @property
+    def opted_out(self) -> tuple[Path, bytes] | None:
+        """The opt-out file and what of it holds today, for the core.
+
+        Raises:
+            ConfigError: a line of it cannot be read.
+            OSError: it cannot be read at all.
+        """
+        return None if self.optout_file is None else (self.optout_file, optout.read(self.optout_file).text)
 
     def over(self, base: Self) -> Self:
         """This policy with what it leaves open taken from `base`."""
@@ -52,7 +67,7 @@ class Policy:
 
     @classmethod
     def from_file(cls, path: str | PathLike[str]) -> Self:
-        """The table `[policy]` of an irlstack.toml; a relative `blocklist_file` is looked for beside the file.
+        """The table `[policy]` of an irlstack.toml; relative paths are looked for beside the file.
 
         Raises:
             ConfigError: it is no TOML, or names something unknown.
@@ -60,8 +75,8 @@ class Policy:
         """
         path = Path(path)
         table = read_tables(path)["policy"]
-        if "blocklist_file" in table:
-            table["blocklist_file"] = path.parent / table["blocklist_file"]
+        for name in {"blocklist_file", "optout_file"} & table.keys():
+            table[name] = path.parent / table[name]
         return cls(**table)
 
     @classmethod
