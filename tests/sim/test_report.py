@@ -308,3 +308,26 @@ def test_a_missing_package_is_named_with_the_extra() -> None:
     script = "import sys; sys.modules['numpy'] = None; import irlstack as irl; irl.report.hilbert([1])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert "pip install 'irlstack[report]'" in done.stderr
+
+
+def test_an_exchange_has_a_report_too(command: Command, tmp_path: Path) -> None:
+    run = irl.exchange("10.4.0.0/16", ports=80, request=b"hello", engine="sim", rate=0, seed=1, cooldown_time=0.3)
+    summary = run.write(*(tmp_path / f"out.{suffix}" for suffix in FORMATS))
+    (tmp_path / "meta.json").write_text(json.dumps(summary))
+    rows = pl.read_parquet(tmp_path / "out.parquet")
+    pages = []
+    for suffix in FORMATS:
+        assert command("report", "meta.json", f"out.{suffix}", "-o", f"{suffix}.html").status == 0
+        pages.append(numbers(tmp_path / f"{suffix}.html"))
+    shown = pages[0]
+    assert pages == [shown] * 3
+    statuses = Counter(rows["status"].to_list())
+    assert {f"class:{name}": count for name, count in statuses.items()}.items() <= shown.items()
+    assert sum(value for name, value in shown.items() if name.startswith("prefix:")) <= statuses["success"]
+    assert shown["rtt:count"] == rows["connect_ns"].count()
+    stage = {name.removeprefix("stage:"): value for name, value in shown.items() if name.startswith("stage:")}
+    parts = ("rows", "repeats", "unselected", "not_ours", "invalid", "neighbours", "fragments")
+    received = stage["received"] + stage["connections_opened"] + stage["silent"]
+    assert received == sum(stage[name] for name in (*parts, "segments_received", "errors_received"))
+    said = " ".join(command("methods", "meta.json").out.split())
+    assert f"{summary['connections']:,} TCP connections were opened in user space, each was sent a request of 5" in said

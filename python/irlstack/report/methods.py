@@ -29,6 +29,7 @@ def methods(document: Mapping[str, Any]) -> str:
         _left_out(document, unknown),
         _manners(document, unknown),
         _outcome(document, unknown),
+        _dialogue(document),
         _loss(document, unknown),
         _clock(document, unknown),
     ]
@@ -196,6 +197,21 @@ def _outcome(document: Mapping[str, Any], unknown: list[str]) -> str:
     method = _known(document, "dedup_method", "how repeated answers were recognised", unknown)
     repeats = f" Repeated answers were recognised by a map of the answered ({method})." if method else ""
     return f"{f'Of{heard[3:]}' if heard else 'In all'} {document.get('found', 0):,} were found{share}.{repeats}"
+
+
+def _dialogue(document: Mapping[str, Any]) -> str:
+    """What an exchange did with those that answered."""
+    if "exchanged" not in document:
+        return ""
+    template = " (with the target's address or port in it)" if document.get("request_is_template") else ""
+    size = len(document["request"]) // 2 if set(document["request"]) <= set("0123456789abcdef") else None
+    sent = f"a request of {size:,} bytes{template}" if size else "no request" if size == 0 else "a request of its own"
+    ended = f"complete (until {document['until']}) or cut at {document['max_bytes']:,} bytes"
+    return (
+        f"With those that answered, {document['connections']:,} TCP connections were opened in user space, each was "
+        f"sent {sent}, and {document['exchanged']:,} ended with a response that was {ended}, within "
+        f"{document['timeout']:g} s. We closed by {document['close'].upper()}."
+    )
 
 
 def _loss(document: Mapping[str, Any], unknown: list[str]) -> str:

@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from irlstack._core import scan_fields
+from irlstack._core import exchange_fields, scan_fields
 from irlstack.errors import ConfigError
 from irlstack.report.extra import need
 
 Piece = Mapping[str, Any]
 """Columns by name, each an Arrow array; `saddr` is uint32 for IPv4 and 16 bytes for IPv6, whatever the file has."""
 
+_OF_AN_EXCHANGE = {"classification": "status", "rtt": "connect_ns"}
+"""What stands in an exchange's rows for columns of a scan's: how it ended, and SYN to SYN-ACK."""
 _ROWS_A_PIECE = 1 << 18
 _BYTES_A_PIECE = 1 << 24
 
@@ -20,7 +22,7 @@ class RowsFile:
     """A file of rows, or a folder of Parquet parts, that can be read again and again.
 
     Attributes:
-        columns: names of the columns it has.
+        columns: names of the columns it has; those of an exchange under the names of a scan's, too.
         ipv6: whether its addresses are IPv6.
     """
 
@@ -51,21 +53,28 @@ class RowsFile:
         else:
             self._read = self._csv
             names = first.decode("utf-8", "replace").strip().split(",")
-            known = {each["name"] for each in scan_fields()}
+            known = {each["name"] for each in (*scan_fields(), *exchange_fields())}
             if names != [""] and not known.issuperset(names):
                 self._header = names = list(header)
             self.columns = [name for name in names if name]
         if self.columns and "saddr" not in self.columns:
             raise ConfigError(f"{path} has no column saddr: the addresses are what a report is about.")
+        self._stored = {new: old for new, old in _OF_AN_EXCHANGE.items() if "status" in self.columns}
+        self.columns += [new for new, old in self._stored.items() if old in self.columns]
         self.ipv6 = self._is_ipv6()
+
+    @property
+    def of_exchange(self) -> bool:
+        """Whether they are an exchange's."""
+        return bool(self._stored)
 
     def pieces(self, columns: Sequence[str]) -> Iterator[Piece]:
         """The rows, in pieces of bounded size; of the columns asked for, those that the file has."""
         wanted = [name for name in columns if name in self.columns]
-        if not wanted:
-            return
-        for batch in self._read(wanted):
-            piece = dict(zip(batch.schema.names, batch.columns, strict=True))
+        stored = [self._stored.get(name, name) for name in wanted]
+        for batch in self._read(stored) if wanted else ():
+            found = dict(zip(batch.schema.names, batch.columns, strict=True))
+            piece = {name: found[as_stored] for name, as_stored in zip(wanted, stored, strict=True)}
             if "saddr" in piece:
                 piece["saddr"] = _addresses(piece["saddr"], ipv6=self.ipv6)
             yield piece
@@ -143,7 +152,8 @@ def _text_types() -> dict[str, Any]:
         "bool": arrow.bool_(),
         "utf8": arrow.string(),
     }
-    known = {each["name"]: types.get(each["type"], arrow.string()) for each in scan_fields()}
+    fields = (*exchange_fields(), *scan_fields())
+    known = {each["name"]: types.get(each["type"], arrow.string()) for each in fields}
     return known | {"saddr": arrow.string(), "daddr": arrow.string()}
 
 

@@ -108,11 +108,11 @@ def _first_pass(file: RowsFile, tally: Tally) -> Any:
     bins = numpy.zeros((_MOST_EXPONENT - _LEAST_EXPONENT) * BINS_A_DECADE, dtype="int64")
     edges = numpy.array([bin_edge(number) for number in range(1, len(bins))])
     times = tally.round_trips = RoundTrips() if "rtt" in file.columns else None
-    tells = "success" in file.columns
+    tells = "success" in file.columns or file.of_exchange
     found = 0
     for piece in file.pieces(_COLUMNS):
         tally.rows += len(piece["saddr"])
-        chosen = _found(piece)
+        chosen = _found(piece, of_exchange=file.of_exchange)
         found += int(chosen.sum())
         if "sport" in piece:
             ports += numpy.bincount(_numbers(piece["sport"])[chosen], minlength=len(ports))
@@ -222,15 +222,17 @@ def _child(prefix: Network, number: int) -> Network:
 
 
 def _found_addresses(file: RowsFile) -> Iterator[Any]:
-    for piece in file.pieces(["saddr", "success", "repeat"]):
-        yield bytes_of(piece["saddr"])[_found(piece)]
+    for piece in file.pieces(["saddr", "success", "repeat", *(["classification"] if file.of_exchange else [])]):
+        yield bytes_of(piece["saddr"])[_found(piece, of_exchange=file.of_exchange)]
 
 
-def _found(piece: Piece) -> Any:
+def _found(piece: Piece, *, of_exchange: bool) -> Any:
     """Which rows are a target's first success; all of them, where no column tells."""
     chosen = need("numpy").ones(len(piece["saddr"]), dtype=bool)
     if "success" in piece:
         chosen &= _numbers(piece["success"])
+    if of_exchange:
+        chosen &= _numbers(need("pyarrow.compute").equal(piece["classification"], "success"))
     if "repeat" in piece:
         chosen &= ~_numbers(piece["repeat"])
     return chosen
