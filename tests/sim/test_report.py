@@ -250,7 +250,12 @@ def test_memory_does_not_grow_with_the_rows(tmp_path: Path) -> None:
                 columns = [numbers.astype("u4") * np.uint32(2654435761), np.ones(len(numbers), bool), numbers]
                 writer.write_table(pa.table(columns, schema=schema))
         tracemalloc.start()
-        assert count(RowsFile(path)).rows == groups << 18
+        tally = count(RowsFile(path))
+        total = groups << 18
+        assert tally.rows == total
+        assert tally.round_trips is not None
+        # The times are the numbers from 0 on.
+        assert tally.round_trips.quantiles == {share: math.ceil(share * total) - 1 for share in QUANTILES}
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
     assert peaks[1] < 1.1 * peaks[0] < 250 << 20
