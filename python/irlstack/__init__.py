@@ -5,6 +5,7 @@
 256
 """
 
+from irlstack import report
 from irlstack._core import (
     EXCHANGE_SCHEMA_VERSION,
     SCHEMA_VERSION,
@@ -47,6 +48,7 @@ __all__ = [
     "__version__",
     "exchange",
     "exchange_fields",
+    "report",
     "scan",
     "scan_fields",
 ]

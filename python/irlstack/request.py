@@ -9,6 +9,7 @@ from typing import Any, Literal, TypedDict
 
 from irlstack._core import DEFAULT_RATE, Plan, RawList, RawRun, RawStack, refuse_early
 from irlstack.errors import ConfigError
+from irlstack.optout import Watch
 from irlstack.policy import Policy
 from irlstack.run import About, Run
 
@@ -231,8 +232,15 @@ class Request:
         start: Callable[[], RawRun],
         listed: Callable[[], RawList] | None = None,
     ) -> Run:
+        def begin() -> RawRun:
+            watch = None if self.policy.optout_file is None else Watch(self.policy.optout_file)
+            run = start()
+            if watch is not None:
+                watch.follow(run)
+            return run
+
         return Run(
-            start,
+            begin,
             family=self.plan.family,
             output_fields=self.keywords.get("output_fields"),
             about=self.about,

@@ -161,7 +161,7 @@ def test_wrong_arguments_get_one_sentence_and_exit_2(command: Command, arguments
 
 
 def test_help_fits_80_columns(command: Command) -> None:
-    for arguments in ([], ["plan"], ["when"]):
+    for arguments in ([], ["plan"], ["when"], ["ledger"], ["report"], ["methods"], ["identity"]):
         done = command(*arguments, "--help")
         assert done.status == 0
         assert max(map(len, done.out.splitlines())) <= 80

@@ -18,6 +18,8 @@ pub(crate) struct PolicyLike {
     authorized: Option<String>,
     blocklist_file: Option<PathBuf>,
     rate: Option<f64>,
+    /// The opt-out file and its text, less what has expired.
+    opted_out: Option<(PathBuf, Vec<u8>)>,
 }
 
 impl PolicyLike {
@@ -37,6 +39,10 @@ impl PolicyLike {
         if let Some(path) = &self.blocklist_file {
             let (v4, v6) = PrefixSet::both_from_file(path)?;
             settings.deny_file = Some(DenyFile { name: path.display().to_string() });
+            settings.deny.extend([v4, v6]);
+        }
+        if let Some((path, text)) = &self.opted_out {
+            let (v4, v6) = PrefixSet::both_from_file_bytes(path, text)?;
             settings.deny.extend([v4, v6]);
         }
         Ok(())

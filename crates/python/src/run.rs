@@ -1,11 +1,13 @@
 //! A run in progress, for `irlstack.Run`.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_schema::ArrowError;
 use irl_measure::run::Next;
 use irl_measure::{Run, metadata};
+use irl_targets::PrefixSet;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
@@ -17,7 +19,7 @@ use crate::output::AboutLike;
 pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
 
 /// A run in progress. Use `irlstack.Run`.
-#[pyclass(frozen, module = "irlstack._core", name = "RawRun")]
+#[pyclass(frozen, weakref, module = "irlstack._core", name = "RawRun")]
 pub(crate) struct PyRun {
     pub(crate) run: Arc<Run>,
 }
@@ -71,6 +73,14 @@ impl PyRun {
     /// Changes the rate; 0 = as fast as our own loss allows.
     fn set_rate(&self, per_second: f64) -> Result<()> {
         Ok(self.run.set_rate(per_second)?)
+    }
+
+    /// Denies what an opt-out file says now, beside what was denied when the run began: replaces what was denied so
+    /// before. `text` is in the format of a blocklist file; `path` serves the messages.
+    fn deny(&self, path: PathBuf, text: &[u8]) -> Result<()> {
+        let (v4, v6) = PrefixSet::both_from_file_bytes(&path, text)?;
+        self.run.config().policy.deny(&[v4, v6]);
+        Ok(())
     }
 
     /// The counters so far, as JSON.

@@ -13,8 +13,11 @@ from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.exchange import exchange
+from irlstack.cli.identity import identity
+from irlstack.cli.ledger import ledger
 from irlstack.cli.options import STANDARD_STREAM
 from irlstack.cli.plan import plan, when
+from irlstack.cli.report import methods, report
 from irlstack.cli.scan import scan
 from irlstack.cli.schema import schema
 from irlstack.cli.status import ExitStatus
@@ -30,7 +33,9 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (scan, exchange, plan, when, lab.app, bench.app, demo, doctor, schema):
+for command in (
+    scan, exchange, plan, when, ledger, report, methods, identity, lab.app, bench.app, demo, doctor, schema,
+):  # fmt: skip
     app.command(command)
 
 

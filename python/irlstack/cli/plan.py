@@ -1,15 +1,14 @@
 """`irlstack plan` and `irlstack when`."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 import irlstack as irl
+from irlstack import ledger
 from irlstack.cli import console, dryrun
 from irlstack.cli.options import STANDARD_STREAM, PlanOptions
 from irlstack.cli.status import ExitStatus
@@ -91,12 +90,12 @@ def when(
     if run is None:
         console.say(f"{metadata_file} is about another shard; {target} is at position {position}{of}.")
         return ExitStatus.FAILED
-    probed = _time(run, position)
-    if probed is None:
+    probed = [until for _, until in ledger.moments(run, position)]
+    if not probed:
         console.say(f"{target} is at position {position}{of}, which the run did not reach.")
         return ExitStatus.FAILED
-    console.put(f"{target} is at position {position}{of}, probed in the second before {probed.isoformat()}\n")
-    for again in _later_times(run, position):
+    console.put(f"{target} is at position {position}{of}, probed in the second before {probed[0].isoformat()}\n")
+    for again in probed[1:]:
         console.put(f"and again in the second before {again.isoformat()}, if it had not answered until then\n")
     return ExitStatus.DONE
 
@@ -105,29 +104,10 @@ def _run_of(plan: irl.Plan, shard: int, metadata_file: Path) -> dict[str, Any] |
     """The metadata, if it is of a run of this shard."""
     try:
         run: dict[str, Any] = json.loads(metadata_file.read_text(encoding="utf-8"))
-        fingerprint, of_shard = run["plan_fingerprint"], run["shard_num"]
-    except (ValueError, KeyError, TypeError) as error:
+    except ValueError as error:
         raise ConfigError(f"{metadata_file} is not the metadata of a run.") from error
-    if fingerprint != plan.fingerprint():
+    if not ledger.is_run(run):
+        raise ConfigError(f"{metadata_file} is not the metadata of a run.")
+    if run["plan_fingerprint"] != plan.fingerprint():
         raise ConfigError(f"{metadata_file} is about a run of another plan.")
-    return run if of_shard == shard else None
-
-
-def _time(run: dict[str, Any], position: int) -> datetime | None:
-    """When a position was taken, to a second, from the watermarks that a run notes every second."""
-    start = datetime.fromisoformat(run["start_time"])
-    for second in run["per_second"]:
-        if second["watermark"] > position:
-            return start + timedelta(seconds=second["elapsed_s"])
-    return None
-
-
-def _later_times(run: dict[str, Any], position: int) -> Iterator[datetime]:
-    """When each later pass of a run (--reprobe) came past a position."""
-    start = datetime.fromisoformat(run["start_time"])
-    for number in range(1, run.get("reprobe", 0) + 1):
-        for second in run["per_second"]:
-            at = (second["pass"], second["pass_watermark"])
-            if at > (number, position):
-                yield start + timedelta(seconds=second["elapsed_s"])
-                break
+    return run if run["shard_num"] == shard else None

@@ -1,0 +1,164 @@
+"""Did we probe this address, when, and why: answered from plans and the metadata of their runs.
+
+A plan says where in its order a target stands. A run notes every second how far it has come (its watermark). So what
+was probed when is known to a second, and nobody has to keep a line for each probe.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Any
+
+from irlstack._core import Plan, Probe
+from irlstack.errors import ConfigError, IrlError
+
+Moment = tuple[datetime, datetime]
+"""After the first, and not after the second."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A target that a run probed.
+
+    Attributes:
+        target: "192.0.2.7:443", or the address alone where the probe has no port.
+        probed: when; once for each pass that it may have been probed in. In passes after the first, only if it had not
+            answered until then.
+        run: the metadata of the run.
+        where: the file that they are in.
+        plan: the file of the plan.
+    """
+
+    target: str
+    probed: list[Moment]
+    run: Mapping[str, Any]
+    where: Path
+    plan: Path
+
+
+@dataclass
+class Ledger:
+    """The plans and runs in some folders.
+
+    Attributes:
+        plans: each with its file, by fingerprint.
+        runs: metadata, each with its file.
+        passed_over: files that could not be read as what they seem, with the reason.
+    """
+
+    plans: dict[str, tuple[Plan, Path]] = field(default_factory=dict)
+    runs: list[tuple[dict[str, Any], Path]] = field(default_factory=list)
+    passed_over: dict[Path, str] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, *folders: Path) -> "Ledger":
+        """Reads what is in folders and the folders in them: plans (.toml), and metadata (.json).
+
+        Raises:
+            OSError: there is no such folder.
+        """
+        ledger = cls()
+        for folder in folders:
+            if not folder.is_dir():
+                raise NotADirectoryError(20, "Not a folder", str(folder))
+            for path in sorted(folder.rglob("*.toml")):
+                ledger._add_plan(path)
+            for path in sorted(folder.rglob("*.json")):
+                ledger._add_run(path)
+        return ledger
+
+    def _add_plan(self, path: Path) -> None:
+        if path.name == "irlstack.toml":
+            return
+        try:
+            plan = Plan.load(path)
+            self.plans.setdefault(plan.fingerprint(), (plan, path))
+        except (IrlError, OSError) as error:
+            self.passed_over[path] = str(error)
+
+    def _add_run(self, path: Path) -> None:
+        try:
+            document = json.loads(path.read_text(encoding="utf-8"))
+        except (ValueError, OSError) as error:
+            self.passed_over[path] = f"It is no JSON: {error}."
+            return
+        if is_run(document):
+            self.runs.append((document, path))
+
+    def without_plan(self) -> list[Path]:
+        """Runs that nothing can be told of, because their plan is not here."""
+        return [path for run, path in self.runs if run["plan_fingerprint"] not in self.plans]
+
+    def find(self, target: str) -> Iterator[Entry]:
+        """The runs that probed a target, in the order of time.
+
+        Args:
+            target: "192.0.2.7:443", or "192.0.2.7" for every port that was probed.
+
+        Raises:
+            ConfigError: it is no address.
+        """
+        places: dict[tuple[str, int], list[tuple[str, int]]] = {}
+        for fingerprint, (plan, _) in self.plans.items():
+            for name in _targets(plan, target):
+                if (found := plan.find(name)) is not None:
+                    shard, position = found
+                    places.setdefault((fingerprint, shard), []).append((name, position))
+        entries = []
+        for run, path in self.runs:
+            fingerprint = run["plan_fingerprint"]
+            for name, position in places.get((fingerprint, run["shard_num"]), ()):
+                if probed := list(moments(run, position)):
+                    entries.append(Entry(name, probed, run, path, self.plans[fingerprint][1]))
+        entries.sort(key=lambda entry: entry.probed[0])
+        return iter(entries)
+
+
+def is_run(document: object) -> bool:
+    """Whether this is the metadata of a run, with what tells how far it had come when."""
+    wanted = {"plan_fingerprint", "shard_num", "start_time", "per_second"}
+    return isinstance(document, dict) and document.keys() >= wanted
+
+
+def moments(run: Mapping[str, Any], position: int) -> Iterator[Moment]:
+    """When a run came past a position of its shard, once a pass; to a second, since it notes its watermark each."""
+    if run["start_time"] is None:
+        return
+    start = datetime.fromisoformat(run["start_time"])
+    for number in range(run.get("reprobe", 0) + 1):
+        before = start
+        for second in run["per_second"]:
+            now = start + timedelta(seconds=second["elapsed_s"])
+            # A run without later passes, of an older version, has no pass to name.
+            reached = (0, second["watermark"]) if number == 0 else (second["pass"], second["pass_watermark"])
+            if reached > (number, position):
+                yield before, now
+                break
+            before = now
+
+
+def _targets(plan: Plan, target: str) -> Iterator[str]:
+    """What this is called in a plan: with each of the plan's ports, where only an address is given."""
+    try:
+        address = ip_address(target.removeprefix("[").removesuffix("]"))
+    except ValueError:
+        if not target.rpartition(":")[2].isdigit():
+            raise ConfigError(f"{target!r} is no target; write 192.0.2.7 or 192.0.2.7:443.") from None
+        yield target
+        return
+    if not Probe(plan.probe_module, **plan.probe_args).needs_port:
+        yield str(address)
+        return
+    for port in _ports(plan):
+        yield f"[{address}]:{port}" if address.version == 6 else f"{address}:{port}"
+
+
+def _ports(plan: Plan) -> Iterator[int]:
+    """The ports that a plan can have a target on; a list of ADDRESS:PORT lines may name any."""
+    ports = plan.ports if plan.ports not in (None, "*") else "0-65535"
+    for part in ports.split(","):
+        first, _, last = part.partition("-")
+        yield from range(int(first), int(last or first) + 1)
