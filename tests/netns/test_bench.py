@@ -190,6 +190,15 @@ def test_tcp_counts_whole_connections_of_each_contender() -> None:
             assert once["packets"] == pytest.approx(packets, abs=1), (work, name)
 
 
+def test_tcp_counts_the_rows_of_our_own_exchange() -> None:
+    document = bench("tcp", "--only", "exchange", "--prefix", "10.32.0.0/16")
+    (once,) = document["contenders"]["exchange"]["rounds"]
+    # Some of the deny list lies here.
+    assert (1 << 16) - 300 * 16 < once["complete"] == once["served"] < 1 << 16
+    assert once["failed"] == 0
+    assert once["packets"] == pytest.approx(5, abs=0.1), "SYN, SYN-ACK, request, reply, RST"
+
+
 FAKE_ZGRAB2 = """\
 #!{python}
 import json, socket, sys
