@@ -97,10 +97,6 @@ INLINE long resize(struct xdp_md *ctx, long delta)
 	return delta > 0 ? bpf_xdp_adjust_head(ctx, -delta) : -1;
 }
 
-/* Hides from the compiler what it knows of a value: it would turn `pointer + number` into an OR, or compare with an address
- * derived from the end, and the verifier refuses both. */
-#define opaque(x) __asm__ volatile("" : "+r"(x))
-
 /* The longest transport part whose checksum is looked at, in steps of sixteen bytes. */
 #define MAX_STEPS 256
 

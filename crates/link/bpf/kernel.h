@@ -21,7 +21,8 @@ typedef long long s64;
 /* Makes the compiler load again what lies in memory, so that the verifier forgets what it knew of it. */
 #define forget() __asm__ volatile("" ::: "memory")
 
-/* Hides from the compiler what it knows of a value, so that what is checked of it and what is used are one register. */
+/* Hides from the compiler what it knows of a value, so that what is checked of it and what is used are one register. Else it
+ * turns `pointer + number` into an OR, or compares with what it has computed elsewhere, and the verifier refuses both. */
 #define opaque(x) __asm__ volatile("" : "+r"(x))
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)

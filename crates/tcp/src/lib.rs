@@ -23,6 +23,5 @@ mod upper;
 
 pub use clients::{Clients, Counters};
 pub use config::Config;
-pub use prefetch::prefetch;
 pub use segment::{Batch, Flow, IcmpError, OptionBytes, Options, Outgoing, Sacks, Segment};
 pub use upper::{Call, Close, Ended, Upper, Why};

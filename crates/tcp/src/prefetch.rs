@@ -3,7 +3,7 @@
 /// Asks for the cache line of a value that is looked at soon.
 #[inline]
 #[allow(unsafe_code, reason = "a prefetch is an intrinsic, and intrinsics are unsafe")]
-pub fn prefetch<T>(value: &T) {
+pub(crate) fn prefetch<T>(value: &T) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch reads nothing that the program could see and faults at no address; this one is a reference's.
     unsafe {

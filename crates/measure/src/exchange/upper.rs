@@ -125,6 +125,11 @@ impl Dialogues {
     /// Notes down when a SYN-ACK came, before TCP takes it in.
     #[inline]
     pub(super) fn arrives(&mut self, flow: Flow, time_ns: u64) {
+        if self.list.is_none() {
+            // Its place in the map is looked at when TCP asks, which takes in many together.
+            let target = Target { address: flow.theirs, port: flow.their_port };
+            self.plan.slot_of(target).into_iter().for_each(|slot| self.shared.map.prefetch(slot));
+        }
         self.arrivals.push((flow, time_ns));
     }
 

@@ -86,10 +86,12 @@ impl<U: Upper> Clients<U> {
         if told && newly == 0 {
             hot.duplicate_acks = hot.duplicate_acks.saturating_add(1);
         }
+        let limited = u32::from(hot.duplicate_acks.min(DUPLICATES - 1));
         match phase {
             // What was lost in the first flight of a phase that is just over is of the next one.
             Phase::Open if flight > 0 && (hot.duplicate_acks >= DUPLICATES || lost) => {
                 let extra = self.slab.extra_or_new(slot);
+                let flight = flight.saturating_sub(limited * mss);
                 extra.sent.enter(Phase::Recovery, una, nxt, flight, mss);
                 let inflated = if sack { 0 } else { u32::from(DUPLICATES) * mss };
                 let cwnd = extra.sent.ssthresh + inflated;
