@@ -39,6 +39,20 @@ def test_nginx_on_a_16_gives_every_page_whole(lab: Lab, tmp_path: Path, engine: 
     assert summary["imbalances"] == []
 
 
+@pytest.mark.parametrize("engine", ["live", "packet"])
+def test_a_target_that_a_list_has_again_is_reached_from_another_port(lab: Lab, tmp_path: Path, engine: str) -> None:
+    rows, said = tmp_path / "rows.parquet", tmp_path / "list.csv"
+    said.write_text("ip,turn\n" + "".join(f"198.19.0.{number % 50},{number // 50}\n" for number in range(200)))
+    where = ["-i", "va", "-S", SPARE, "--engine", engine, "-r", "8k", "-c", "1", "-I", str(said)]
+    arguments = ["198.19.0.0/16", "-p", "80", *where, *GET, "-o", str(rows), "--json"]
+    done = lab.run([*IRLSTACK, "exchange", *arguments])
+    assert done.returncode == 0, done.stderr
+    table = pl.read_parquet(rows)
+    assert dict(table.group_by("status").len().iter_rows()) == {"success": 200}
+    assert table.select("saddr", "turn").n_unique() == table.select("saddr", "dport").n_unique() == 200
+    assert json.loads(done.stdout.splitlines()[-1])["list"]["duplicates"] == 150
+
+
 def test_an_interrupted_exchange_keeps_its_rows_and_leaves_no_connection_behind(lab: Lab, tmp_path: Path) -> None:
     rows, updates, metadata = (tmp_path / name for name in ("rows.csv", "u.csv", "m.json"))
     where = ["-i", "va", "-S", SPARE, "-r", "2k", "-u", str(updates), "-m", str(metadata)]
