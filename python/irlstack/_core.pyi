@@ -16,10 +16,12 @@ __all__ = [
     "Baseline",
     "Batch",
     "Hosts",
+    "KernelSockets",
     "Plan",
     "PrefixSet",
     "Probe",
     "RawCompletion",
+    "RawList",
     "RawOutputs",
     "RawRun",
     "RawStack",
@@ -196,6 +198,18 @@ class RawStream:
     def stop(self) -> None: ...
 
 @final
+class RawList:
+    def __new__(
+        cls,
+        source: object,
+        plan: Plan,
+        reprobe: int = 2,
+        max_memory: int = ...,
+        request_column: str | None = None,
+    ) -> Self: ...
+    def columns(self) -> list[str]: ...
+
+@final
 class RawOutputs:
     def __new__(
         cls,
@@ -205,6 +219,7 @@ class RawOutputs:
         header: bool = True,
         output_module: str | None = None,
         of: str = "scan",
+        listed: RawList | None = None,
     ) -> Self: ...
 
 @final
@@ -278,8 +293,9 @@ class RawStack:
         self,
         plan: Plan,
         policy: Policy,
-        request: bytes | str,
+        request: bytes | str | None,
         *,
+        listed: RawList | None = None,
         until: str | int | bytes = ...,
         close: str = "rst",
         max_bytes: int = 65536,
@@ -378,6 +394,12 @@ class Baseline:
     @staticmethod
     def names() -> list[str]: ...
     def run(self, frames: int) -> int: ...
+    def stop(self) -> None: ...
+
+@final
+class KernelSockets:
+    def __new__(cls, request: bytes, reply: int, close: str, *, first: int = 0, step: int = 1) -> Self: ...
+    def run(self, exchanges: int) -> tuple[int, int]: ...
     def stop(self) -> None: ...
 
 @final

@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypedDict
 
-from irlstack._core import DEFAULT_RATE, Plan, RawRun, RawStack, refuse_early
+from irlstack._core import DEFAULT_RATE, Plan, RawList, RawRun, RawStack, refuse_early
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -103,6 +104,10 @@ class ScanKeywords(RunKeywords, total=False):
 class ExchangeKeywords(RunKeywords, total=False):
     """What an exchange is told beside its targets and its request.
 
+    `list_of_ips_file` is read while the exchange goes on, as is a table (anything with `__arrow_c_stream__`) among the
+    targets: Parquet or text, a target a row, whose further columns pass through to the results. The other targets then
+    say where those of the list may lie.
+
     Attributes:
         until: when the response is complete: "close", when the peer closes; a number of bytes; or the bytes, or other
             text, that end it.
@@ -111,6 +116,7 @@ class ExchangeKeywords(RunKeywords, total=False):
         timeout: how long a dialogue may take, in seconds from the SYN-ACK on.
         max_connections: the most connections at once, with the SYNs of the last second that may still become some.
         max_per_prefix: the same for each /24 of IPv4 or /48 of IPv6; no bound when None.
+        request_column: the column of the list that has each target's request, in place of `request`.
         rows: "success", exchanges that ended as asked; "answered", a row for every target that answered, also by
             refusing; "all", those and at the end those that stayed silent.
     """
@@ -121,6 +127,7 @@ class ExchangeKeywords(RunKeywords, total=False):
     timeout: float
     max_connections: int
     max_per_prefix: int | None
+    request_column: str | None
     rows: Literal["success", "answered", "all"]
 
 
@@ -134,8 +141,25 @@ class Request:
     """A run's keywords sorted: the plan, who is responsible, and how it is run."""
 
     def __init__(
-        self, targets: Sequence[object], keywords: Mapping[str, Any], base: Policy | None = None, *, opens: bool
+        self,
+        targets: Sequence[object],
+        keywords: Mapping[str, Any],
+        base: Policy | None = None,
+        *,
+        opens: bool,
+        reads: bool = False,
     ) -> None:
+        """Sorts them. Whether it `opens` an interface of this machine, and `reads` a list while it goes on."""
+        keywords = dict(keywords)
+        self.source: object = None
+        if reads:
+            tables = [each for each in targets if hasattr(each, "__arrow_c_stream__")]
+            targets = [each for each in targets if not hasattr(each, "__arrow_c_stream__")]
+            lists = [*tables, *([keywords["list_of_ips_file"]] if keywords.get("list_of_ips_file") is not None else [])]
+            keywords.pop("list_of_ips_file", None)
+            if len(lists) > 1:
+                raise ConfigError("Targets come from one list: a table, or list_of_ips_file.")
+            self.source = lists[0] if lists else None
         run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
         plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
         given = run.get("plan")
@@ -167,11 +191,41 @@ class Request:
         """The scan, which opens its stack when it begins."""
         return self._run("scan", lambda: open_stack().scan(self.plan, self.policy, **self.keywords))
 
-    def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str) -> Run:
-        """The exchange, which opens its stack when it begins."""
+    def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str | None) -> Run:
+        """The exchange, which opens its list and its stack when it begins."""
+        column = self.keywords.pop("request_column", None)
+        if self.source is None:
+            if column is not None:
+                raise ConfigError("A column of requests is one of a list: give that too (list_of_ips_file).")
+        elif column is not None and request:
+            raise ConfigError("Each row brings its request, or all get the same: give request or request_column.")
+        else:
+            return self._listed(open_stack, None if column is not None else request, column)
         return self._run("exchange", lambda: open_stack().exchange(self.plan, self.policy, request, **self.keywords))
 
-    def _run(self, of: Literal["scan", "exchange"], start: Callable[[], RawRun]) -> Run:
+    def _listed(self, open_stack: Callable[[], RawStack], request: bytes | str | None, column: str | None) -> Run:
+        """The same with the targets of a list, which takes a quarter of the memory."""
+        keywords = dict(self.keywords)
+        memory = keywords.pop("max_memory", 2 << 30)
+        reprobe = keywords.pop("reprobe", 2)
+
+        @cache
+        def opened() -> RawList:
+            return RawList(self.source, self.plan, reprobe, memory // 4, column)
+
+        def start() -> RawRun:
+            listed = opened()
+            rest = {"max_memory": memory - memory // 4, "reprobe": 0}
+            return open_stack().exchange(self.plan, self.policy, request, listed=listed, **keywords, **rest)
+
+        return self._run("exchange", start, opened)
+
+    def _run(
+        self,
+        of: Literal["scan", "exchange"],
+        start: Callable[[], RawRun],
+        listed: Callable[[], RawList] | None = None,
+    ) -> Run:
         def begin() -> RawRun:
             watch = None if self.policy.optout_file is None else Watch(self.policy.optout_file)
             run = start()
@@ -185,6 +239,7 @@ class Request:
             output_fields=self.keywords.get("output_fields"),
             about=self.about,
             of=of,
+            listed=listed,
         )
 
     @property

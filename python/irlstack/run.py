@@ -10,7 +10,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from irlstack._core import Batch, RawOutputs, RawRun, record_run
+from irlstack._core import Batch, RawList, RawOutputs, RawRun, record_run
 from irlstack.errors import ConfigError
 
 _ASYNC_WAIT_S = 0.05
@@ -56,11 +56,13 @@ class Run:
         output_fields: Sequence[str] | None,
         about: About,
         of: Literal["scan", "exchange"] = "scan",
+        listed: Callable[[], RawList] | None = None,
     ) -> None:
         self._start = start
         self._family = family
         self._output_fields = output_fields
         self._of = of
+        self._listed = listed
         self.about = about
         self._raw: RawRun | None = None
         self._summary: dict[str, Any] | None = None
@@ -166,7 +168,8 @@ class Run:
             output_module: see `write`.
             each_second: called with ZMap's status line and with the row of its status-updates file.
         """
-        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module, self._of)
+        listed = None if self._listed is None else self._listed()
+        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module, self._of, listed)
         summary, error, interrupted, lost = record_run(self._begun(), outputs, self.about, each_second)
         self._summary = json.loads(summary)
         return Outcome(self._summary, error, interrupted, lost)

@@ -222,10 +222,11 @@ class Stack:
         raw = self._opened()
         return Request(targets, keywords, self._policy, opens=False).scan(lambda: raw)
 
-    def exchange(self, *targets: object, request: bytes | str, **keywords: Unpack[ExchangeKeywords]) -> Run:
+    def exchange(self, *targets: object, request: bytes | str = b"", **keywords: Unpack[ExchangeKeywords]) -> Run:
         """Exchanges on this stack, beside its other runs. See [`exchange`][irlstack.exchange]."""
         raw = self._opened()
-        return Request(targets, keywords, self._policy, opens=False).exchange(lambda: raw, request)
+        asked = Request(targets, keywords, self._policy, opens=False, reads=True)
+        return asked.exchange(lambda: raw, request)
 
 
 class Completion:
@@ -315,7 +316,7 @@ def scan(
 
 def exchange(
     *targets: object,
-    request: bytes | str,
+    request: bytes | str = b"",
     interface: str | Sequence[str] | None = None,
     gateway_mac: str | None = None,
     source_mac: str | None = None,
@@ -337,7 +338,8 @@ def exchange(
             ...
 
     Args:
-        targets: prefixes, addresses, ranges; all of IPv4 when there are none.
+        targets: prefixes, addresses, ranges; all of IPv4 when there are none; a table for a list, see
+            `ExchangeKeywords`.
         request: what is sent: bytes as they are, or text with `{address}`, `{port}` and `{host}` in the places of the
             target's, and `{{` and `}}` for braces; nothing is sent where it is empty.
         interface: see [`scan`][irlstack.scan], as for all that follow.
@@ -358,7 +360,7 @@ def exchange(
             would reset our connections.
     """
     link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
-    asked = Request(targets, keywords, opens=engine != "sim")
+    asked = Request(targets, keywords, opens=engine != "sim", reads=True)
     return asked.exchange(lambda: link.open(asked), request)
 
 

@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -108,6 +109,26 @@ def test_outside_a_lab_a_baseline_sends_nothing(pair: Pair) -> None:
     assert pair.counters("b")["rx"] == before
 
 
+@pytest.mark.parametrize(("close", "answers"), [("rst", 2), ("fin", 3)])
+def test_the_kernels_sockets_close_as_they_are_told(close: str, answers: int) -> None:
+    with ground.make(hosts=True, service="exchange:100") as asked:
+        sockets = _core.KernelSockets(b"?" * 100, 100, close)
+        with asked.lab.enter("client"):
+            assert sockets.run(200) == (200, 0)
+            sockets.stop()
+            assert sockets.run(200) == (0, 0)
+            counted = asked.lab.counters()["vb"]
+            assert (counted["kernel_served"], counted["answered"]) == (200, 0)
+            assert counted["kernel_answered"] == 200 * answers
+
+
+def test_outside_a_lab_the_kernels_sockets_ask_nobody(pair: Pair) -> None:
+    with netns.enter(pair.a), pytest.raises(ConfigError, match="of a lab only"):
+        _core.KernelSockets(b"?", 1, "rst").run(1)
+    with pytest.raises(ConfigError, match="by rst or fin"):
+        _core.KernelSockets(b"?", 1, "half")
+
+
 def test_tx_counts_what_arrives_of_each_contender() -> None:
     document = bench("tx", "--seconds", "0.1", "--only", "scan (live), Stack.send, scan (packet), raw socket")
     contenders = document["contenders"]
@@ -152,6 +173,45 @@ def test_rx_counts_rows_and_captured_packets() -> None:
         assert once["probes"] == pytest.approx(50_000, rel=0.001), name
         assert 0.9 * once["probes"] < once["kept"] <= once["probes"], name
         assert once["offered"] == pytest.approx(100_000, rel=0.3), name
+
+
+def test_tcp_counts_whole_connections_of_each_contender() -> None:
+    for work, packets in (("rst", 7), ("fin", 8), ("gnutella", 7)):
+        only = "kernel sockets, kernel sockets (2), asyncio"
+        document = bench("tcp", "--work", work, "--seconds", "0.5", "--only", only, **NO_PEERS)
+        assert "zgrab2" in document["missing"]
+        assert set(document["contenders"]) == set(only.split(", "))
+        for name, each in document["contenders"].items():
+            (once,) = each["rounds"]
+            assert once["complete"] == once["served"] > 100, (work, name)
+            assert once["failed"] == 0, (work, name)
+            assert once["rate"] == pytest.approx(once["complete"] / once["seconds"]), (work, name)
+            # Handshake, request, reply and its ACK, and how it is closed; a FIN's ACK may come with it.
+            assert once["packets"] == pytest.approx(packets, abs=1), (work, name)
+
+
+FAKE_ZGRAB2 = """\
+#!{python}
+import json, socket, sys
+options = dict(zip(sys.argv[2::2], sys.argv[3::2]))
+assert sys.argv[1] == "banner" and options["--local-addr"] == "198.18.0.1"
+request = options["--probe"].encode().decode("unicode_escape").encode()
+with open(options["-f"]) as hosts, open(options["-o"], "w") as out:
+    for host in hosts:
+        with socket.create_connection((host.strip(), int(options["-p"]))) as each:
+            each.sendall(request)
+            status = "success" if len(each.recv(1000)) == 100 else "io-timeout"
+        out.write(json.dumps({{"ip": host, "data": {{"banner": {{"status": status}}}}}}) + "\\n")
+"""
+
+
+def test_tcp_has_zgrab2_ask_the_same_and_counts_its_lines(tmp_path: Path) -> None:
+    tool = tmp_path / "zgrab2"
+    tool.write_text(FAKE_ZGRAB2.format(python=sys.executable))
+    tool.chmod(0o755)
+    document = bench("tcp", "--only", "ZGrab2", "--seconds", "0.2", PEERS_DIR=str(tmp_path))
+    (once,) = document["contenders"]["ZGrab2"]["rounds"]
+    assert once["complete"] == once["served"] == 1600
 
 
 def lab_of(process: "subprocess.Popen[str]") -> registry.Registration:

@@ -53,6 +53,20 @@ def test_a_request_is_text_with_escapes_or_a_file(command: Command, tmp_path: Pa
         assert json.loads(done.out.splitlines()[-1])["request"] == sent.hex()
 
 
+def test_a_list_comes_from_a_file_or_standard_input(tmp_path: Path) -> None:
+    lines = "".join(f"10.11.0.{number},host{number}.test,t{number}\n" for number in range(100))
+    (tmp_path / "list.csv").write_text(lines)
+    argv = [*IRLSTACK, "exchange", "10.0.0.0/8", *SIM, *GET, "--rows", "all", "--reprobe", "0"]
+    for more, given in ((["-I", "list.csv"], None), (["-"], lines), (["-I", "-"], lines)):
+        done = subprocess.run(
+            [*argv, *more, "-o", "rows.csv"], cwd=tmp_path, input=given, capture_output=True, text=True
+        )
+        assert done.returncode == 0, done.stderr
+        table = pl.read_csv(tmp_path / "rows.csv")
+        assert sorted(table["domain"]) == sorted(f"host{number}.test" for number in range(100))
+        assert sorted(table["tag"]) == sorted(f"t{number}" for number in range(100))
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [

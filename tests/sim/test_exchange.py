@@ -1,6 +1,7 @@
 """Exchanges with the simulated Internet, from Python: rows against its truth, and what their reader can ask of them."""
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import polars as pl
@@ -68,7 +69,8 @@ def test_columns_are_those_asked_for() -> None:
 
 def test_a_bad_link_loses_no_exchange() -> None:
     bad = Impairment(loss=0.05, duplicate=0.05, reorder=0.1, delay_ms=1, seed=3)
-    said = rows(exchange("10.0.0.0/22", world=OPEN, impairment=bad, rate=20_000, reprobe=5, cooldown_time=1.2))
+    run = exchange("10.0.0.0/22", world=OPEN, impairment=bad, rate=20_000, reprobe=5, cooldown_time=1.2, timeout=60)
+    said = rows(run)
     assert [row["status"] for row in said] == ["success"] * 1024
     assert all(row["response"].endswith(b"</p>\n") for row in said)
     assert any(row["retransmits"] for row in said)
@@ -117,3 +119,54 @@ def test_exchanges_and_scans_run_beside_each_other_on_a_stack() -> None:
 def test_what_cannot_be_is_refused(options: dict[str, Any], said: str) -> None:
     with pytest.raises(irl.ConfigError, match=said):
         list(exchange("10.0.0.0/28", world=OPEN, **options))
+
+
+def listed(tmp_path: Path) -> Path:
+    table = pl.DataFrame(
+        {
+            "saddr": [f"10.2.0.{number}" for number in range(64)],
+            "name": [f"n{number}" for number in range(64)],
+            "ask": [f"ask {number}".encode() for number in range(64)],
+        }
+    )
+    table.write_parquet(tmp_path / "list.parquet")
+    table.select("saddr", "name").write_csv(tmp_path / "list.csv")
+    return tmp_path
+
+
+@pytest.mark.parametrize("source", ["parquet", "csv", "bytes", "table"])
+def test_the_targets_of_a_list_are_rows_with_their_further_columns(tmp_path: Path, source: str) -> None:
+    folder = listed(tmp_path)
+    table = pl.read_parquet(folder / "list.parquet")
+    given: dict[str, Any] = {
+        "parquet": {"list_of_ips_file": folder / "list.parquet"},
+        "csv": {"list_of_ips_file": str(folder / "list.csv")},
+        "bytes": {"list_of_ips_file": (folder / "list.csv").read_bytes()},
+        "table": {},
+    }[source]
+    targets = [table] if source == "table" else []
+    run = exchange("10.0.0.0/8", *targets, world=OPEN, **given)
+    said = rows(run)
+    assert sorted(row["name"] for row in said) == sorted(table["name"])
+    assert {row["status"] for row in said} == {"success"}
+    assert all(row["saddr"] & 255 == int(row["name"][1:]) for row in said)
+    assert run.summary["list"]["targets"] == 64
+
+
+def test_what_a_list_says_is_written_to_files_too(tmp_path: Path) -> None:
+    run = exchange(
+        "10.0.0.0/8", world=OPEN, list_of_ips_file=listed(tmp_path) / "list.parquet", request_column="ask", request=b""
+    )
+    run.write(tmp_path / "rows.parquet")
+    written = pl.read_parquet(tmp_path / "rows.parquet")
+    assert written.height == 64
+    assert {"response", "name"} < set(written.columns)
+
+
+def test_a_list_that_cannot_be_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(irl.ConfigError, match="one of a list"):
+        exchange("10.0.0.0/8", world=OPEN, request_column="ask", request=b"")
+    with pytest.raises(FileNotFoundError):
+        list(exchange("10.0.0.0/8", world=OPEN, list_of_ips_file=tmp_path / "none.csv"))
+    with pytest.raises(irl.ConfigError, match="Each row brings"):
+        exchange("10.0.0.0/8", world=OPEN, list_of_ips_file=listed(tmp_path) / "list.csv", request_column="ask")

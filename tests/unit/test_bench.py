@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from irlstack.bench import batches, document, far_end, figures, ground, loops, peers, plot, rounds, rx, tx
+from irlstack.bench import batches, clients, document, far_end, figures, ground, loops, peers, plot, rounds, rx, tcp
 from irlstack.errors import ConfigError, EngineError
 from tests.conftest import Command
 
@@ -171,6 +171,32 @@ def test_zmap_is_a_peer_from_version_4_on(version: str, fit: bool) -> None:
     assert (peers.too_old(version) is None) == fit
 
 
+def test_every_work_has_an_answer_to_its_request_that_fits_a_frame() -> None:
+    assert {name: (len(work.request), work.reply) for name, work in tcp.WORKS.items()} == {
+        "rst": (100, 100),
+        "fin": (100, 100),
+        "gnutella": (80, 266),
+    }
+
+
+def test_processes_that_share_the_hosts_meet_no_host_twice() -> None:
+    ours = [{clients.host(number) for number in range(first, 20_000, 2)} for first in (0, 1)]
+    assert not ours[0] & ours[1]
+    assert len(ours[0] | ours[1]) == 20_000
+    assert {host.partition(".")[0] for host in ours[0]} == {"10"}
+
+
+def test_rows_that_say_success_are_counted_and_the_others_too(tmp_path: Path) -> None:
+    pyarrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "rows.parquet"
+    parquet.write_table(pyarrow.table({"status": ["success", "connection-timeout", "success"]}), path)
+    assert tcp.rows_in(path) == (2, 1)
+    parquet.write_table(pyarrow.table({"saddr": [1]}), path)
+    for nothing in (path, tmp_path / "nowhere.parquet"):
+        with pytest.raises(EngineError, match="has no rows of an exchange"):
+            tcp.rows_in(nothing)
+
+
 def test_peers_scan_a_twelfth_bit_at_most() -> None:
     assert loops.peer_prefix("10.0.0.0/8") == "10.0.0.0/12"
     assert loops.peer_prefix("10.64.0.0/10") == "10.64.0.0/12"
@@ -195,6 +221,10 @@ MISTAKES = [
     (["scan", "--prefix", "10.0.0.0/17"], "over before it can be measured"),
     (["scan", "--zmap-rate", "0"], "give at least 1"),
     (["scan", "--zmap-rate", "fast"], "is not a number"),
+    (["tcp", "10.0.0.0/16"], "is said with --prefix"),
+    (["tcp", "--prefix", "192.168.0.0/16"], "the hosts that answer are those of 10.0.0.0/8"),
+    (["tcp", "--work", "both"], "there is no such work; there are rst, fin, gnutella"),
+    (["tcp", "--only", "carrier pigeon"], "there is no such contender; there are "),
     (["rx", "--rate", "0"], "--rate 0 cannot be"),
     (["rx", "--rate", "10M"], "no more than the 16,777,216 hosts there are"),
     (["rx", "--seconds", "-1"], "--seconds -1 cannot be"),
@@ -222,7 +252,7 @@ def test_without_root_nothing_begins(command: Command, monkeypatch: pytest.Monke
 
 def test_a_contender_that_is_missing_here_cannot_be_asked_for() -> None:
     with pytest.raises(ConfigError, match="--only ZMap: it cannot be measured here: there is no zmap"):
-        tx.chosen({}, {"zmap": "there is no zmap in PEERS_DIR or PATH"}, ["ZMap"])
+        rounds.chosen({}, {"zmap": "there is no zmap in PEERS_DIR or PATH"}, ["ZMap"])
 
 
 def test_a_document_says_where_with_what_and_what_was_missing() -> None:

@@ -11,6 +11,7 @@ use irl_targets::{Target, address_bits};
 use irl_wire::{FrameBuilder, Mac};
 
 use crate::attachment::Attachment;
+use crate::listing::Listing;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -46,6 +47,11 @@ pub(crate) trait Answers: Send {
     /// How many more probes may be under way.
     fn room(&mut self, _: &Here<'_>) -> u64 {
         u64::MAX
+    }
+
+    /// The list that targets come from instead of the plan.
+    fn list(&self) -> Option<Arc<Listing>> {
+        None
     }
 
     /// Whether this target may be probed now.

@@ -30,6 +30,14 @@ pub enum MeasureError {
         /// What the system said.
         source: io::Error,
     },
+    /// A list of targets cannot be read on.
+    #[error("{list} cannot be read: {source}; what was read of it before is done")]
+    Input {
+        /// What the list is called.
+        list: String,
+        /// What the system, or the format's reader, said.
+        source: io::Error,
+    },
     /// The device takes no frames any more.
     #[error(
         "the device has taken no frame for {seconds} s while {waiting} wait: is its link up, and does its other end read?"
@@ -51,5 +59,9 @@ pub enum MeasureError {
 impl MeasureError {
     pub(crate) fn output(path: impl Into<PathBuf>, source: impl Into<io::Error>) -> Self {
         Self::Output { path: path.into(), source: source.into() }
+    }
+
+    pub(crate) fn input(list: impl Into<String>, source: impl Into<io::Error>) -> Self {
+        Self::Input { list: list.into(), source: source.into() }
     }
 }

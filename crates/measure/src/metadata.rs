@@ -177,6 +177,7 @@ fn exchange(config: &ExchangeConfig, stats: &Stats) -> Value {
             Request::Column => "of each row".to_owned(),
         },
         "request_is_template": matches!(config.request, Request::Template(_)),
+        "list": config.list.as_ref().map(|list| list.counts()),
         "until": until,
         "close": match config.dialogue.close {
             Close::Reset => "rst",

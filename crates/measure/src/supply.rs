@@ -8,6 +8,8 @@ use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
+use crate::error::MeasureError;
+use crate::listing::{Due, Listing};
 use crate::shared::Shared;
 
 /// Positions taken from the watermark at a time, at most.
@@ -34,9 +36,13 @@ pub(crate) struct Parked {
     since_ns: u64,
 }
 
-/// Where frames come from: targets in the plan's order.
+/// Where frames come from: targets in the plan's order, or of a list.
 pub(crate) struct Supply {
     pub(crate) plan: CompiledPlan,
+    /// Where targets come from instead of the plan. Their numbers are those of probes, by which our ports follow.
+    pub(crate) list: Option<Arc<Listing>>,
+    /// What was wrong with the list.
+    pub(crate) failed: Option<MeasureError>,
     pub(crate) builders: Vec<FrameBuilder>,
     pub(crate) gateway: Option<Mac>,
     pub(crate) hops: Arc<dyn NextHop>,
@@ -69,7 +75,8 @@ impl Supply {
         self.next == self.batch.len()
             && self.parked.is_empty()
             && self.held.is_empty()
-            && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len()
+            && self.list.as_ref().is_none_or(|list| list.is_done())
+            && (self.list.is_some() || shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len())
             && !shared.has_returned()
     }
 
@@ -96,7 +103,7 @@ impl Supply {
         mut may_probe: impl FnMut(Target) -> bool,
     ) -> Option<usize> {
         loop {
-            if self.next == self.batch.len() && !self.refill(shared, want, &mut may_probe) {
+            if self.next == self.batch.len() && !self.refill(shared, want, now, &mut may_probe) {
                 return self.build_parked(slot, now);
             }
             let (number, target) = self.batch[self.next];
@@ -138,8 +145,13 @@ impl Supply {
             [one] => one,
             many => &many[(number % many.len() as u64) as usize],
         };
-        // The run was refused if all passes together had more numbers than 16 bits hold.
-        let probe_num = if self.again { probe_num } else { self.pass * self.probes + probe_num };
+        let probe_num = match (&self.list, self.again) {
+            // It was made of one.
+            (Some(_), _) => number as u16,
+            (None, true) => probe_num,
+            // The run was refused if all passes together had more numbers than 16 bits hold.
+            (None, false) => self.pass * self.probes + probe_num,
+        };
         builder.build(slot, hop, target.address, target.port, probe_num, now)
     }
 
@@ -164,7 +176,7 @@ impl Supply {
 
     /// Takes the next block of positions; blocks are small at low rates so that workers end together. After the pass's
     /// last one it takes what a worker gave back whose interface went.
-    fn refill(&mut self, shared: &Shared, want: usize, may_probe: &mut impl FnMut(Target) -> bool) -> bool {
+    fn refill(&mut self, shared: &Shared, want: usize, now: u64, may_probe: &mut impl FnMut(Target) -> bool) -> bool {
         self.allowed = 0;
         if !self.held.is_empty() {
             self.release(may_probe);
@@ -172,11 +184,32 @@ impl Supply {
                 return self.allowed > 0;
             }
         }
+        if self.list.is_some() {
+            self.refill_listed(want, now);
+            if self.batch.is_empty() {
+                shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
+            }
+            return !self.batch.is_empty();
+        }
         let more = if self.pass == 0 { self.refill_all(shared, want) } else { self.refill_silent(shared, want) };
         if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len() {
             shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
         }
         !self.batch.is_empty()
+    }
+
+    /// From the list: SYNs that are due, the first of a target or one again.
+    #[cold]
+    fn refill_listed(&mut self, want: usize, now: u64) {
+        self.next = 0;
+        self.batch.clear();
+        let Some(list) = &self.list else { return };
+        let mut due = Vec::new();
+        if let Err(error) = list.take(now, want.clamp(1, BLOCK), &mut due) {
+            self.failed.get_or_insert(error);
+        }
+        self.taken += due.len() as u64;
+        self.batch.extend(due.into_iter().map(|Due { target, number }| (u64::from(number), target)));
     }
 
     /// Takes some of those that waited and may be probed now into the batch.

@@ -111,6 +111,8 @@ impl<A: Answers> Loop<A> {
             outbox: VecDeque::new(),
             supply: Supply {
                 plan: config.compiled.clone(),
+                list: answers.list(),
+                failed: None,
                 builders: attachment.builders().to_vec(),
                 gateway: hops.constant(),
                 hops,
@@ -234,6 +236,9 @@ impl<A: Answers> Loop<A> {
         let Self { gate, supply, shared, built_any, answers, .. } = self;
         let frame_len = supply.builders[0].frame_len();
         supply.walked = 0;
+        if let Some(error) = supply.failed.take() {
+            return Err(error);
+        }
         let mut built = 0;
         // A batch may be shorter than asked for at the end of the engine's memory: go on with the next.
         while built < allowed {
@@ -272,7 +277,8 @@ impl<A: Answers> Loop<A> {
                 self.publish();
                 self.shared.passes.leave(now);
             }
-            if self.shared.passes.is_last(self.supply.pass) {
+            let all_answered = || self.shared.stats().answered >= self.supply.plan.len();
+            if self.shared.passes.is_last(self.supply.pass) || all_answered() {
                 return Some(EndedBy::Targets);
             }
             // Whoever was ended by a bound comes to no next pass, and so nobody does. Another may be through the last one

@@ -13,6 +13,7 @@ use irl_link::{Network, Targets};
 use irl_measure::exchange::request::Request;
 use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
 use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
+use irl_measure::listing::{Input, ListConfig, Listing};
 use irl_measure::scan::Next;
 use irl_measure::{MeasureError, Run, ScanConfig, ScanRate, Stats};
 use irl_targets::{Plan, PrefixSet};
@@ -209,6 +210,8 @@ fn whatever_the_link_does_no_row_says_what_is_not_so_and_few_are_missed() {
         };
         let (rows, stats) = case.run(|config| {
             config.scan.reprobe = 5;
+            // Each retransmission waits twice as long as the one before it.
+            config.timeout = Duration::from_secs(60);
             config.scan.cooldown = Duration::from_millis(1200);
         });
         let (mut expected, mut missed) = (0, 0);
@@ -405,6 +408,78 @@ fn a_bound_on_rows_ends_the_run() {
     let (rows, stats) = case.run(|config| config.scan.max_results = Some(500));
     assert_eq!(rows.len(), 500);
     assert!(stats.targets < 1 << 18);
+}
+
+/// A list of an address each line, with its last byte as tag, a name for every second, and a request.
+fn listed(config: &mut ExchangeConfig, addresses: impl Iterator<Item = u32>, request: Option<&str>) {
+    let mut text = "tag,saddr,domain,say\n".to_owned();
+    for address in addresses {
+        let name = if address % 2 == 0 { format!("host-{address}.test") } else { String::new() };
+        text += &format!("{},{},{name},say {address}\n", address & 255, std::net::Ipv4Addr::from_bits(address));
+    }
+    let plan = &config.scan.plan;
+    let list = ListConfig {
+        plan: config.scan.compiled.clone(),
+        family: plan.family,
+        ports: plan.ports.as_slice().to_vec(),
+        our_ports: irl_wire::PortRange::DEFAULT.len(),
+        attempts: 2,
+        timeout: Duration::from_millis(300),
+        max_memory: 64 << 20,
+        request: request.map(str::to_owned),
+    };
+    let input = Input::Text("the list".to_owned(), Box::new(std::io::Cursor::new(text)));
+    config.list = Some(Arc::new(Listing::open(input, &list).unwrap()));
+    config.longest_request = 100;
+}
+
+#[test]
+fn a_lists_targets_are_rows_with_what_it_says_further_of_them() {
+    for workers in [1, 2] {
+        let case = Case { targets: "10.1.0.0/16", workers, ..Case::default() };
+        let addresses = 0x0a01_0000..0x0a01_2000_u32;
+        let run = case.start(|config| {
+            config.rows = ExchangeRows::All;
+            config.request = Request::template(b"GET {host}").unwrap();
+            listed(config, addresses.clone(), None);
+        });
+        let run = run.unwrap();
+        let mut rows = HashMap::new();
+        loop {
+            match run.next_batch(Duration::from_secs(1)).unwrap() {
+                Next::Batch(batch) => {
+                    let tags = batch["tag"].as_string::<i32>();
+                    for row in 0..batch.num_rows() {
+                        let ((address, port), said) = read(&batch, row);
+                        assert_eq!((tags.value(row), port), (&*(address & 255).to_string(), 80));
+                        assert!(rows.insert(address, said).is_none());
+                    }
+                }
+                Next::Nothing => {}
+                Next::End => break,
+            }
+        }
+        assert_eq!(rows.len(), addresses.len());
+        for (address, said) in &rows {
+            let expected = case.truth(*address, 80).unwrap_or(("connection-timeout", None));
+            assert_eq!((said.status.as_str(), said.response.clone()), expected, "{address:x}");
+        }
+        let stats = run.stats();
+        assert_eq!(stats.imbalances(run.device()), Vec::<String>::new());
+        assert!(stats.silent > 0 && stats.exchanged > 0 && stats.refused > 0);
+    }
+}
+
+#[test]
+fn each_row_of_a_list_can_bring_its_request_and_a_target_be_there_again() {
+    let case = Case::all_open("10.2.0.0/16");
+    let run = case.start(|config| {
+        config.request = Request::Column;
+        listed(config, (0..3000).map(|number| 0x0a02_0000 + number % 1000), Some("say"));
+    });
+    let rows = drain(&run.unwrap());
+    assert_eq!(rows.len(), 3000, "each row of the list is one of the results");
+    assert!(rows.iter().all(|(_, said)| said.status == "success"));
 }
 
 #[test]

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
+use irl_lab::baseline::sockets::{self, Questions};
 use irl_lab::baseline::{self, Baseline, Job};
 use irl_lab::sink::Sink;
 use pyo3::prelude::*;
@@ -44,6 +45,36 @@ impl PyBaseline {
     }
 
     /// Ends `run`, from another thread.
+    fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Exchanges by the kernel's blocking sockets with host after host of 10.0.0.0/8, on port 80.
+#[pyclass(name = "KernelSockets", frozen, module = "irlstack._core")]
+pub(crate) struct PyKernelSockets {
+    questions: Questions,
+    stop: AtomicBool,
+}
+
+#[pymethods]
+impl PyKernelSockets {
+    #[new]
+    #[pyo3(signature = (request, reply, close, *, first = 0, step = 1))]
+    fn new(request: Vec<u8>, reply: usize, close: &str, first: u64, step: u64) -> Result<Self> {
+        let questions = Questions { request, reply, close: close.parse()?, first, step, exchanges: 0 };
+        Ok(Self { questions, stop: AtomicBool::new(false) })
+    }
+
+    /// Asks from the calling thread, in its namespace, until so many were asked or `stop` is called; returns how many
+    /// answered in full, and how many did not.
+    fn run(&self, py: Python<'_>, exchanges: u64) -> Result<(u64, u64)> {
+        let questions = Questions { exchanges, ..self.questions.clone() };
+        let asked = py.detach(|| sockets::ask(&questions, &self.stop))?;
+        Ok((asked.complete, asked.failed))
+    }
+
+    /// Ends `run` after the connection that it is at, from another thread.
     fn stop(&self) {
         self.stop.store(true, Ordering::Relaxed);
     }

@@ -27,7 +27,7 @@ pub(crate) enum Error {
     Refused(PolicyRefusal),
     /// Probes.
     Probe(ProbeError),
-    /// A file of results that cannot be written.
+    /// A file of results that cannot be written, or a list that cannot be read.
     Output {
         /// The file.
         path: PathBuf,
@@ -126,6 +126,10 @@ impl From<MeasureError> for Error {
             MeasureError::Plan(error) => Self::Targets(error),
             MeasureError::Probe(error) => Self::Probe(error),
             MeasureError::Output { path, source } => Self::Output { path, source },
+            MeasureError::Input { list, source } if source.raw_os_error().is_some() => {
+                Self::Output { path: list.into(), source }
+            }
+            error @ MeasureError::Input { .. } => Self::Config(sentence(&error.to_string())),
             error @ (MeasureError::Stuck { .. } | MeasureError::Worker(_) | MeasureError::OneGone(_)) => {
                 Self::Run(sentence(&error.to_string()))
             }

@@ -15,6 +15,7 @@ mod frames;
 mod lab;
 #[cfg(target_os = "linux")]
 mod link;
+mod list;
 mod output;
 mod plan;
 mod policy;
@@ -37,7 +38,7 @@ mod _core {
     use crate::arrow::PyBatch;
     #[cfg(target_os = "linux")]
     #[pymodule_export]
-    use crate::bench::{PyBaseline, PySink, pcap_version};
+    use crate::bench::{PyBaseline, PyKernelSockets, PySink, pcap_version};
     #[pymodule_export]
     use crate::frames::{PyCompletion, PyStream};
     #[cfg(target_os = "linux")]
@@ -46,6 +47,8 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::link::interface;
+    #[pymodule_export]
+    use crate::list::PyList;
     #[pymodule_export]
     use crate::output::{PyOutputs, record_run};
     #[pymodule_export]

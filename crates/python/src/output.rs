@@ -12,6 +12,7 @@ use irl_measure::{MeasureError, exchange};
 use pyo3::prelude::*;
 
 use crate::errors::{Error, Result};
+use crate::list::PyList;
 use crate::prefix::parse_family;
 use crate::run::{PyRun, json};
 
@@ -47,7 +48,7 @@ fn choose<C: Copy>(
 #[pymethods]
 impl PyOutputs {
     #[new]
-    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan"))]
+    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan", listed=None))]
     fn new(
         paths: Vec<PathBuf>,
         family: &str,
@@ -55,11 +56,15 @@ impl PyOutputs {
         header: bool,
         output_module: Option<&str>,
         of: &str,
+        listed: Option<&PyList>,
     ) -> Result<Self> {
         let family = parse_family(family)?;
         let schema = match of {
             "scan" => schema::scan(family, &columns(output_fields)?),
-            "exchange" => exchange::schema::exchange(family, &exchange_columns(output_fields)?, &Fields::empty()),
+            "exchange" => {
+                let further = listed.map_or_else(Fields::empty, |list| list.0.columns().clone());
+                exchange::schema::exchange(family, &exchange_columns(output_fields)?, &further)
+            }
             _ => return Err(Error::config(format!("There is no run of {of:?}: it is a scan or an exchange."))),
         };
         let given = output_module.map(Format::by_name).transpose()?;

@@ -18,6 +18,7 @@ use pyo3::types::PyDict;
 use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
 use crate::frames::PyStream;
+use crate::list::PyList;
 use crate::output;
 use crate::plan::{PyPlan, bounded};
 use crate::policy::{self, PolicyLike};
@@ -213,7 +214,7 @@ impl PyStack {
     }
 
     /// Starts an exchange: as a scan, and who answers gets a connection, a request and a row.
-    #[pyo3(signature = (plan, policy, request, *, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
+    #[pyo3(signature = (plan, policy, request, *, listed=None, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
         max_connections=1 << 20, max_per_prefix=None, rows="answered", output_fields=None, shard=0, sender_threads=None,
         cooldown_time=8.0, max_runtime=None, max_results=None, min_hitrate=0.0, retries=10, max_sendto_failures=None,
         max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2))]
@@ -223,7 +224,8 @@ impl PyStack {
         py: Python<'_>,
         plan: &PyPlan,
         policy: PolicyLike,
-        request: RequestLike,
+        request: Option<RequestLike>,
+        listed: Option<&PyList>,
         until: UntilLike,
         close: &str,
         max_bytes: i128,
@@ -261,7 +263,15 @@ impl PyStack {
         };
         let scan = self.config(py, plan, &policy, sending)?;
         let reprobe = scan.reprobe;
-        let mut config = ExchangeConfig::new(scan, request.request()?);
+        let mut config = ExchangeConfig::new(scan, request.map_or(Ok(Request::Column), RequestLike::request)?);
+        config.list = listed.map(|list| Arc::clone(&list.0));
+        if config.list.is_some() {
+            // As long as names in the DNS can be.
+            config.longest_request = match &config.request {
+                Request::Column => LONGEST_LISTED,
+                other => other.longest(config.scan.plan.family, 253),
+            };
+        }
         config.scan.reprobe = reprobe;
         config.dialogue = Dialogue {
             until: until.until()?,
@@ -348,6 +358,9 @@ impl PyStack {
         })
     }
 }
+
+/// The longest request that a row of a list may bring.
+const LONGEST_LISTED: u32 = 64 << 10;
 
 /// A request: bytes as they are, or text with places for the target's address, port and host.
 #[derive(FromPyObject)]

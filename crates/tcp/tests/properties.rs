@@ -21,7 +21,18 @@ proptest! {
     }
 }
 
-/// The property above would hold of a table that does nothing, too.
+proptest! {
+    #![proptest_config(ProptestConfig { cases: support::asked("IRL_CASES", 1000) as u32, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Rule: RFC 2018 4, RFC 2883 4, RFC 9293 3.10.7.4
+    #[test]
+    fn pieces_in_any_order_become_the_stream(pieces in prop::collection::vec(any::<(u16, u16)>(), 0..60)) {
+        let outcome = support::pieces::take_in(&pieces);
+        prop_assert!(outcome.is_ok(), "{}", outcome.unwrap_err());
+    }
+}
+
+/// The first property would hold of a table that does nothing, too.
 #[test]
 fn scenes_come_to_something() {
     let mut random = support::random::Random(1);

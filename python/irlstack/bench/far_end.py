@@ -1,9 +1,10 @@
 """Eyes at the far end: how many frames of a contender arrive, and when."""
 
 import contextlib
+import functools
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -153,10 +154,17 @@ def _once_quiet(into: "_core.Sink") -> int:
 
 
 class Watch:
-    """Watches how many frames have arrived at the lab's far end where hosts answer, and when, from a thread."""
+    """Watches how many frames have arrived at the lab's far end where hosts answer, and when, from a thread.
 
-    def __init__(self, lab: Lab) -> None:
-        self._lab = lab
+    Args:
+        lab: where.
+        read: reads something else than frames that arrive.
+        stragglers: fewer of them between two looks are no flight.
+    """
+
+    def __init__(self, lab: Lab, read: Callable[[], int] | None = None, stragglers: int = STRAGGLERS) -> None:
+        self._lab, self._stragglers = lab, stragglers
+        self._read = read or functools.partial(received, lab.interface("gateway").name)
         self._halt = threading.Event()
         self._thread = threading.Thread(target=self._run, name="bench-watch", daemon=True)
         self._error: Exception | None = None
@@ -175,12 +183,11 @@ class Watch:
     def _run(self) -> None:
         try:
             with self._lab.enter("net"):
-                name = self._lab.interface("gateway").name
                 while True:
-                    self._samples.append((time.monotonic(), received(name)))
+                    self._samples.append((time.monotonic(), self._read()))
                     if self._halt.wait(_SAMPLE_S):
                         break
-                self._samples.append((time.monotonic(), received(name)))
+                self._samples.append((time.monotonic(), self._read()))
         except Exception as error:
             self._error = error
 
@@ -194,10 +201,10 @@ class Watch:
         Raises:
             EngineError: there was none.
         """
-        return flight_s(self._samples)
+        return flight_s(self._samples, self._stragglers)
 
 
-def flight_s(samples: Sequence[Sample]) -> float:
+def flight_s(samples: Sequence[Sample], stragglers: int = STRAGGLERS) -> float:
     """From the last sample before the first frames to the first sample after the last: too long rather than too short.
 
     >>> flight_s([(0.0, 0), (1.0, 0), (2.0, 900), (3.0, 1800), (4.0, 1801)])
@@ -206,7 +213,7 @@ def flight_s(samples: Sequence[Sample]) -> float:
     Raises:
         EngineError: no frames arrived.
     """
-    rises = [at for at in range(1, len(samples)) if samples[at][1] - samples[at - 1][1] >= STRAGGLERS]
+    rises = [at for at in range(1, len(samples)) if samples[at][1] - samples[at - 1][1] >= stragglers]
     if not rises:
         raise EngineError("No frames arrived at the far end.")
     return samples[rises[-1]][0] - samples[rises[0] - 1][0]

@@ -53,11 +53,11 @@ def denied() -> list[str]:
 
 
 @contextlib.contextmanager
-def make(*, hosts: bool) -> Iterator[Ground]:
-    """A lab for the length of a `with` block, in which every host of 10.0.0.0/8 answers, or none is there."""
+def make(*, hosts: bool, service: str = "response") -> Iterator[Ground]:
+    """A lab for the length of a `with` block: every host of 10.0.0.0/8 answers, with a service, or none is there."""
     with (
         TemporaryDirectory(dir="/dev/shm", prefix="irlstack-bench-") as folder,
-        Lab(xdp=(TARGETS,) if hosts else (), user=(), nginx=(), everything_open=True) as lab,
+        Lab(xdp=(TARGETS,) if hosts else (), user=(), nginx=(), everything_open=True, service=service) as lab,
     ):
         deny = Path(folder) / "deny.txt"
         deny.write_text("".join(f"{prefix}\n" for prefix in denied()), encoding="utf-8")

@@ -2,14 +2,13 @@
 
 import functools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from irlstack import _core
 from irlstack.bench import commands, document, far_end, figures, ground, peers, threads
-from irlstack.bench.rounds import Say, interleaved
-from irlstack.errors import ConfigError
+from irlstack.bench.rounds import Say, chosen, interleaved
 
 OURS = ("scan (live)", "Stack.send", "scan (packet)")
 MOST_S = 60
@@ -112,19 +111,3 @@ def run(rounds: int, seconds: float, only: Sequence[str], say: Say) -> dict[str,
     }
     out["ratios"] = figures.ratios({name: [one.rate for one in each] for name, each in counted.items()}, OURS)
     return out
-
-
-def chosen(makers: Mapping[str, Make], missing: Mapping[str, str], only: Sequence[str]) -> dict[str, Make]:
-    """Those that `only` names, or all.
-
-    Raises:
-        ConfigError: one is unknown, or missing here.
-    """
-    for name in only:
-        # The tool zmap is the contender ZMap.
-        why = missing.get(name) or missing.get(name.lower())
-        if why is not None:
-            raise ConfigError(f"--only {name}: it cannot be measured here: {why}.")
-        if name not in makers:
-            raise ConfigError(f"--only {name}: there is no such contender; there are {', '.join(makers)}.")
-    return {name: make for name, make in makers.items() if not only or name in only}

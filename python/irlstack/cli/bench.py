@@ -9,7 +9,7 @@ from cyclopts import App, Parameter
 from rich.table import Table
 
 from irlstack.bench import batches as batched
-from irlstack.bench import figures, loops, plot, rx, tx
+from irlstack.bench import figures, loops, plot, rx, tcp, tx
 from irlstack.cli import console, quantity
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
@@ -19,7 +19,7 @@ _LEAST_S, _MOST_ROUNDS = 0.1, 1000
 app = App(
     name="bench",
     help="Measure this stack on this machine against the usual ways and tools, in a lab made for it. Needs root. Peers "
-    "(masscan, ZMap 4 or later) are taken from the folder PEERS_DIR or from PATH; one that is missing is left out.",
+    "(masscan, ZMap 4 or later, ZGrab2) are taken from the folder PEERS_DIR or from PATH; what is missing is left out.",
 )
 
 
@@ -50,8 +50,7 @@ def bench_tx(
         return _batches(batched.parse(batches), rounds, seconds, plot_file, json_output=json_output)
     if plot_file is not None:
         raise ConfigError("--plot draws batch sizes: give --batches too.")
-    names = [] if only is None else [name.strip() for name in only.split(",")]
-    document = tx.run(rounds, seconds, names, console.say)
+    document = tx.run(rounds, seconds, _names(only), console.say)
     _head(document)
     table = _table("contender", "Mpps", "min-max", *_columns(document, tx.OURS[:2]))
     for name, each in document["contenders"].items():
@@ -93,8 +92,7 @@ def bench_scan(
         json_output: Print the whole document as the last line of stdout.
     """
     _check(rounds)
-    if extra and not extra[0].startswith("-"):
-        raise ConfigError(f"{extra[0]!r} is no option of scan. What to scan is said with --prefix.")
+    _only_options(extra, "scan", "What to scan")
     rate = None if zmap_rate is None else _rate("--zmap-rate", zmap_rate)
     document = loops.run(prefix, rounds, rate, extra, console.say)
     _head(document)
@@ -133,6 +131,51 @@ def bench_rx(
         table.add_row(name, *_millions(each["rate"]), offered, kept, *_times(document, ["scan"], name))
     _show(table)
     return _put(document, json_output=json_output)
+
+
+@app.command(name="tcp")
+def bench_tcp(
+    *extra: str,
+    work: str = "rst",
+    prefix: str = "10.0.0.0/10",
+    rounds: int = 3,
+    seconds: float = 3.0,
+    only: str | None = None,
+    json_output: Annotated[bool, Parameter(name="--json")] = False,
+) -> ExitStatus:
+    """Measure whole connections a second: connect, ask, read the answer, close, with hosts that all answer.
+
+    Args:
+        extra: Options for our exchange, after two dashes: bench tcp -- --max-bytes 200.
+        work: rst and fin ask 100 bytes for 100 and close so; gnutella is the paper's exchange. Default rst.
+        prefix: Whom our exchange asks, of 10.0.0.0/8. Default a quarter of it.
+        rounds: How often each contender is measured; the order changes every time. Default 3.
+        seconds: How long the others ask. Default 3.
+        only: Contenders by name, separated by commas.
+        json_output: Print the whole document as the last line of stdout.
+    """
+    _check(rounds, seconds)
+    _only_options(extra, "exchange", "Whom to ask")
+    loops.peer_prefix(prefix)
+    document = tcp.run(work, prefix, rounds, seconds, _names(only), extra, console.say)
+    _head(document)
+    table = _table("contender", "k/s", "min-max", "incomplete", "packets", *_columns(document, tcp.OURS))
+    for name, each in document["contenders"].items():
+        rate, lost = each["rate"], f"{each['incomplete']['median']:.4%}"
+        spread = f"{rate['min'] / 1e3:.1f}-{rate['max'] / 1e3:.1f}"
+        packets = f"{each['packets']['median']:.1f}"
+        table.add_row(name, f"{rate['median'] / 1e3:.1f}", spread, lost, packets, *_times(document, tcp.OURS, name))
+    _show(table)
+    return _put(document, json_output=json_output)
+
+
+def _names(only: str | None) -> list[str]:
+    return [] if only is None else [name.strip() for name in only.split(",")]
+
+
+def _only_options(extra: Sequence[str], command: str, whom: str) -> None:
+    if extra and not extra[0].startswith("-"):
+        raise ConfigError(f"{extra[0]!r} is no option of {command}. {whom} is said with --prefix.")
 
 
 def _check(rounds: int, seconds: float = 1.0) -> None:

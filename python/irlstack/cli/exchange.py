@@ -1,6 +1,6 @@
 """`irlstack exchange`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -8,7 +8,7 @@ from cyclopts import Group, Parameter
 
 import irlstack as irl
 from irlstack.cli import dryrun, quantity, running
-from irlstack.cli.options import SENDING, PlanOptions, unescape
+from irlstack.cli.options import SENDING, STANDARD_STREAM, PlanOptions, unescape
 from irlstack.cli.running import OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
@@ -22,6 +22,8 @@ class _Dialogue:
     request: Annotated[str, Parameter(group=_DIALOGUE)] = ""
     """TEXT, with \\r \\n \\t \\xNN, and {address} {port} {host} for the target's ({{ and }} are braces); or @FILE, as
     it is. By default nothing is sent, and the peer speaks first."""
+    request_column: Annotated[str | None, Parameter(group=_DIALOGUE)] = None
+    """The column of the list (-I) that has each target's request."""
     until: Annotated[str, Parameter(group=_DIALOGUE)] = "close"
     """When the response is complete: close (the default), when the peer closes; a number of bytes; or the TEXT that
     ends it."""
@@ -59,7 +61,8 @@ def exchange(
     and responses are not parsed.
 
     Args:
-        targets: Prefixes, addresses, ranges; - reads a list from standard input. None: all of IPv4.
+        targets: Prefixes, addresses, ranges; none: all of IPv4. - reads a list from standard input, as does -I from a
+            file, Parquet or text: a target a row, whose further columns pass through, and which lies in the others.
         options: What is planned.
         dialogue: What is said, and to how many at once.
         sending: How it is sent.
@@ -72,6 +75,7 @@ def exchange(
         return running.show_fields(irl.exchange_fields())
     request, until = parse_request(dialogue.request), parse_until(dialogue.until)
     policy = other.policy(options)
+    options, targets, listed = _take_list(options, targets)
     made = options.make(targets, policy)
     if other.dryrun:
         dryrun.show(made, other.shard, dialogue.reprobe)
@@ -79,7 +83,9 @@ def exchange(
     with running.logging_as_asked(output):
         run = irl.exchange(
             **running.keywords(made, policy, sending, output, other.shard),
+            list_of_ips_file=listed,
             request=request,
+            request_column=dialogue.request_column,
             until=until,
             close=dialogue.close,
             max_bytes=int(quantity.parse_number("--max-bytes", dialogue.max_bytes)),
@@ -93,6 +99,19 @@ def exchange(
         )
         run.about.seed_provided = options.seed is not None or options.plan is not None
         return running.record(run, output, closing_words)
+
+
+def _take_list(options: PlanOptions, targets: tuple[str, ...]) -> tuple[PlanOptions, tuple[str, ...], Path | None]:
+    """The list, which is read while the exchange goes on, apart from what says where its targets may lie."""
+    listed = options.list_of_ips_file
+    rest = tuple(each for each in targets if each != STANDARD_STREAM)
+    if len(rest) < len(targets):
+        if listed is not None:
+            raise ConfigError("Targets come from standard input (-) or from elsewhere, not both.")
+        listed = Path(STANDARD_STREAM)
+    if listed is not None and str(listed) == STANDARD_STREAM:
+        listed = Path("-")
+    return replace(options, list_of_ips_file=None), rest, listed
 
 
 def parse_request(text: str) -> bytes | str:

@@ -1,12 +1,15 @@
-//! How SYNs leave without this project: the usual ways, each as a fair user of that interface would go it.
+//! How SYNs leave, and connections are made, without this project: the usual ways, each as a fair user of that interface
+//! would go it.
 //!
-//! All of them send the same frames, 54 bytes to ever new destinations, from the calling thread. They exist to be compared
+//! Senders send the same frames, 54 bytes to ever new destinations, from the calling thread; [`sockets`] makes connections
+//! to the same destinations. They exist to be compared
 //! with; nothing else uses them. No policy judges their frames, so they send in a lab's network namespace and nowhere else.
 
 mod packet;
 mod pcap;
 mod raw;
 mod ring;
+pub mod sockets;
 mod syn;
 
 use std::io;
@@ -83,9 +86,7 @@ pub struct Job {
 /// [`LinkError::Config`] outside a lab's network namespace, [`LinkError::Privilege`], [`LinkError::UnknownInterface`],
 /// [`LinkError::Unsupported`] without libpcap, [`LinkError::Os`].
 pub fn send(baseline: Baseline, job: &Job, stop: &AtomicBool) -> Result<u64, LinkError> {
-    if lab_of_namespace(Namespace::current()?.inode()).is_none() {
-        return Err(LinkError::config("a baseline sends in a network namespace of a lab only, and this is none"));
-    }
+    only_in_a_lab()?;
     let interface = Interface::by_name(&job.interface)?;
     let syns = Syns::new(interface.mac, job.gateway, job.source);
     let left = Left { frames: job.frames, stop };
@@ -98,7 +99,15 @@ pub fn send(baseline: Baseline, job: &Job, stop: &AtomicBool) -> Result<u64, Lin
     }
 }
 
-/// How many frames are still to be sent.
+/// Refuses in a network namespace that is not a lab's.
+fn only_in_a_lab() -> Result<(), LinkError> {
+    match lab_of_namespace(Namespace::current()?.inode()) {
+        Some(_) => Ok(()),
+        None => Err(LinkError::config("a baseline sends in a network namespace of a lab only, and this is none")),
+    }
+}
+
+/// How many frames, or connections, are still to be sent or made.
 struct Left<'a> {
     frames: u64,
     stop: &'a AtomicBool,

@@ -15,6 +15,12 @@ const FIRST_PORT: u16 = 80;
 /// Odd, so that its multiples modulo 2^24 meet every host once before any twice.
 const STEP: u32 = 0x9e_3779;
 
+/// The host that is met as the so many-th.
+#[inline]
+pub(super) fn host(number: u64) -> u32 {
+    NETWORK | ((number as u32).wrapping_mul(STEP) & ((1 << HOST_BITS) - 1))
+}
+
 /// SYNs to the hosts of 10.0.0.0/8 in a scattered order, and again on the next port when all had one.
 ///
 /// A template is made once; of each frame only destination, sequence number and the two checksums are written, the
@@ -61,7 +67,7 @@ impl Syns {
     /// Makes the next frame out of one that was a copy of the template once.
     #[inline]
     pub(super) fn write(&mut self, frame: &mut [u8; FRAME_LEN]) -> Ipv4Addr {
-        let destination = NETWORK | ((self.next as u32).wrapping_mul(STEP) & ((1 << HOST_BITS) - 1));
+        let destination = host(self.next);
         let port = FIRST_PORT.wrapping_add((self.next >> HOST_BITS) as u16);
         let sequence = destination.wrapping_mul(0x85eb_ca6b);
         self.next += 1;

@@ -17,19 +17,24 @@ use super::config::ExchangeConfig;
 use super::incoming::{self, Incoming, Refusal};
 use super::upper::{Dialogues, Refused};
 use crate::answers::{Answers, Here, Ours};
+use crate::listing::Listing;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
 /// Segments sent in one turn of the loop, at most: records wait meanwhile.
 const TURN: usize = 4096;
-/// Room in a header for options, and in a frame for the headers before it.
-const HEADERS: usize = 14 + 4 + 40 + 60;
+/// The longest headers of IP and TCP.
+const HEADERS: usize = 40 + 60;
 /// How long the resets of a run that is stopped may take to leave.
 const PARTING: Duration = Duration::from_secs(2);
 
 /// What the workers of an exchange share beside the run.
 #[derive(Debug)]
 pub(super) struct Bounds {
+    /// What each worker's TCP is told.
+    pub(super) tcp: Config,
+    /// The ports that SYNs leave from.
+    pub(super) ports: PortRange,
     pub(super) max_connections: u64,
     /// Bytes for connections and responses, and how many of responses each worker holds.
     pub(super) memory: u64,
@@ -68,8 +73,6 @@ impl Exchanges {
     pub(super) fn new(
         number: usize,
         config: &ExchangeConfig,
-        tcp: Config,
-        ports: PortRange,
         ours: Ours,
         endpoints: &[Endpoint],
         shared: &Arc<Shared>,
@@ -79,10 +82,10 @@ impl Exchanges {
             family: config.scan.plan.family,
             number,
             workers: u64::from(config.scan.workers),
-            clients: Clients::new(tcp, shared.started_ns),
-            dialogues: Dialogues::new(config, ports, ours, shared, bounds.prefixes.clone()),
+            clients: Clients::new(bounds.tcp, shared.started_ns),
+            dialogues: Dialogues::new(config, bounds.ports, ours, shared, bounds.prefixes.clone()),
             segments: endpoints.iter().map(SegmentBuilder::new).collect(),
-            frame_len: frame_len(config.longest_request, tcp.mtu),
+            frame_len: frame_len(config.longest_request, bounds.tcp.mtu, endpoints),
             batch: Batch::new(),
             deferred: Vec::new(),
             bounds: Arc::clone(bounds),
@@ -151,7 +154,9 @@ impl Exchanges {
                         options: &out.options,
                     };
                     return Some(from.build(slot, &header, usize::from(out.len), |payload| {
-                        dialogues.write(&out.flow, out.offset, payload);
+                        if !payload.is_empty() {
+                            dialogues.write(&out.flow, out.state, out.offset, payload);
+                        }
                     }));
                 }
             })?;
@@ -177,9 +182,11 @@ impl Exchanges {
     }
 }
 
-/// The longest frame of a connection whose request has so many bytes.
-pub(super) fn frame_len(longest_request: u32, mtu: u16) -> usize {
-    (HEADERS + longest_request as usize).min(18 + usize::from(mtu))
+/// The longest frame of a connection whose request has so many bytes, from any of these addresses.
+pub(super) fn frame_len(longest_request: u32, mtu: u16, endpoints: &[Endpoint]) -> usize {
+    let tagged = endpoints.iter().any(|endpoint| endpoint.vlan.is_some());
+    let ethernet = if tagged { 18 } else { 14 };
+    ethernet + (HEADERS + longest_request as usize).min(usize::from(mtu))
 }
 
 impl Answers for Exchanges {
@@ -263,6 +270,10 @@ impl Answers for Exchanges {
         by_number.min(by_memory).div_ceil(self.workers)
     }
 
+    fn list(&self) -> Option<Arc<Listing>> {
+        self.dialogues.list()
+    }
+
     fn may_probe(&mut self, target: Target, now_ns: u64) -> bool {
         self.bounds.prefixes.as_ref().is_none_or(|prefixes| prefixes.take(target.address, now_ns))
     }
@@ -273,6 +284,9 @@ impl Answers for Exchanges {
 
     fn due(&mut self, here: &Here<'_>) {
         self.clients.expire(here.now_ns, &mut self.dialogues);
+        if self.number == 0 {
+            self.dialogues.tell_listed(here.now_ns);
+        }
         self.dialogues.settle(here.counters);
     }
 
@@ -293,7 +307,8 @@ impl Answers for Exchanges {
     }
 
     fn tells_silent(&self) -> bool {
-        self.dialogues.tells_silent()
+        // A list tells of its own while the run goes on.
+        self.dialogues.tells_silent() && self.dialogues.list().is_none()
     }
 
     fn silent(&mut self, ours: usize, target: Target, here: &Here<'_>) {

@@ -3,11 +3,10 @@
 use std::sync::Arc;
 
 use arrow_array::RecordBatch;
-use arrow_schema::Fields;
 use irl_tcp::Flow;
 
 use super::config::{ExchangeConfig, ExchangeRows};
-use super::rows::{Row, RowBuilder};
+use super::rows::{Row, RowBuilder, Source};
 use super::status::{Ending, Status};
 use crate::answers::Ours;
 use crate::shared::Shared;
@@ -33,7 +32,7 @@ impl Rows {
         Self {
             selection: config.rows,
             addresses: ours.addresses.clone(),
-            builder: RowBuilder::new(config.scan.plan.family, &config.columns, &Fields::empty()),
+            builder: RowBuilder::new(config.scan.plan.family, &config.columns, &config.further()),
             ready: Vec::new(),
             shared: Arc::clone(shared),
             selected: 0,
@@ -47,8 +46,16 @@ impl Rows {
         self.selection
     }
 
-    /// An exchange is over, which began at that time of CLOCK_MONOTONIC, with a response if it had a connection.
-    pub(super) fn push(&mut self, flow: &Flow, began_ns: u64, ending: Ending, response: Option<&[u8]>) {
+    /// An exchange is over, which began at that time of CLOCK_MONOTONIC, with a response if it had a connection, and its
+    /// row of the list if it is of one.
+    pub(super) fn push(
+        &mut self,
+        flow: &Flow,
+        began_ns: u64,
+        ending: Ending,
+        response: Option<&[u8]>,
+        source: Option<Source<'_>>,
+    ) {
         let success = ending.status == Status::Success;
         self.exchanged += u64::from(success);
         let wanted = success || self.selection != ExchangeRows::Success;
@@ -66,7 +73,7 @@ impl Rows {
             ending,
             ..Row::default()
         };
-        self.builder.push(row, response, None);
+        self.builder.push(row, response, source);
         if self.builder.is_full() {
             self.flush();
         }

@@ -1,10 +1,14 @@
 //! What an exchange is told.
 
+use std::sync::Arc;
 use std::time::Duration;
+
+use arrow_schema::Fields;
 
 use super::request::Request;
 use super::schema::Column;
 use super::session::{Close, Dialogue, Until};
+use crate::listing::Listing;
 use crate::scan::ScanConfig;
 
 /// Which exchanges become rows.
@@ -35,6 +39,9 @@ impl ExchangeRows {
 pub struct ExchangeConfig {
     /// How targets are probed, by whom, how fast and until when. What it says of rows and columns is for scans.
     pub scan: ScanConfig,
+    /// Where targets come from instead of the plan, which then says where they may lie. The list sends its SYNs again by
+    /// itself.
+    pub list: Option<Arc<Listing>>,
     /// What is sent to whoever accepts a connection.
     pub request: Request,
     /// The most bytes of it.
@@ -58,12 +65,18 @@ pub struct ExchangeConfig {
 }
 
 impl ExchangeConfig {
+    /// The list's further columns, which come after ours.
+    pub fn further(&self) -> Fields {
+        self.list.as_ref().map_or_else(Fields::empty, |list| list.columns().clone())
+    }
+
     /// The defaults: targets that are silent are probed twice again, the response is what comes until the peer closes,
     /// 64 KiB of it at most and for 10 s, and we close by RST.
     pub fn new(scan: ScanConfig, request: Request) -> Self {
         let longest_request = request.longest(scan.plan.family, 0);
         Self {
             scan: ScanConfig { reprobe: 2, ..scan },
+            list: None,
             request,
             longest_request,
             dialogue: Dialogue { until: Until::Close, close: Close::Reset },

@@ -115,7 +115,7 @@ fn meaning(family: Family, kind: u8, code: u8) -> IcmpError {
     match (family, kind, code) {
         // The record has no place for the MTU beside a quoted number: as from a router that does not say.
         (Family::V4, 3, 4) | (Family::V6, 2, _) => IcmpError::TooBig(0),
-        (Family::V4, 3, 2 | 3) | (Family::V6, 1, 4) | (Family::V6, 4, 1) => IcmpError::Hard,
+        (Family::V4, 3, 2 | 3) | (Family::V6, 1, 4) => IcmpError::Hard,
         _ => IcmpError::Soft,
     }
 }

@@ -3,7 +3,6 @@
 use std::ops::Deref;
 use std::sync::Arc;
 
-use arrow_schema::Fields;
 use irl_link::filter::Frames;
 use irl_link::{LinkError, Network, WorkerRequest};
 use irl_tcp::Config;
@@ -38,6 +37,9 @@ impl Exchange {
     /// # Errors
     /// As [`Exchange::start`], and [`MeasureError::Config`] when a network has no worker or no address of the run's.
     pub fn start_on(mut config: ExchangeConfig, networks: Vec<Arc<dyn Network>>) -> Result<Self, MeasureError> {
+        if config.list.is_some() {
+            config.scan.reprobe = 0;
+        }
         let prepared = Prepared::new(config.scan.clone(), networks)?;
         config.scan = prepared.config.clone();
         let family = config.scan.plan.family;
@@ -60,28 +62,29 @@ impl Exchange {
             max_data: max_data(config.longest_request)?,
             ..prepared.request()
         };
-        let request = WorkerRequest {
-            frame_len: request.frame_len.max(answers::frame_len(config.longest_request, tcp.mtu)),
-            ..request
-        };
+        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
+        let longest = answers::frame_len(config.longest_request, tcp.mtu, &endpoints.concat());
+        let request = WorkerRequest { frame_len: request.frame_len.max(longest), ..request };
         let workers = usize::from(config.scan.workers);
         let bounds = Arc::new(answers::Bounds {
+            tcp: Config {
+                max_connections: config.max_connections.div_ceil(workers),
+                max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX),
+                ..tcp
+            },
+            ports: prepared.ports,
             max_connections: config.max_connections as u64,
             memory,
             held: (0..workers).map(|_| 0.into()).collect(),
             max_bytes: config.max_bytes,
             prefixes: config.max_per_prefix.map(|most| Arc::new(Prefixes::new(most, family))),
         });
-        let tcp = Config { max_connections: config.max_connections.div_ceil(workers), ..tcp };
-        let tcp = Config { max_buffered: usize::try_from(memory / 4 / workers as u64).unwrap_or(usize::MAX), ..tcp };
-        let schema = schema::exchange(family, &config.columns, &Fields::empty());
-        let ports = prepared.ports;
-        let endpoints: Vec<Vec<_>> = prepared.attachments.iter().map(|each| each.endpoints().to_vec()).collect();
+        let schema = schema::exchange(family, &config.columns, &config.further());
         let told = config.clone();
         prepared
             .start(map, &request, schema, Some(config), |number, _, ours, shared| {
                 let endpoints = &endpoints[number % endpoints.len()];
-                Exchanges::new(number, &told, tcp, ports, ours, endpoints, shared, &bounds)
+                Exchanges::new(number, &told, ours, endpoints, shared, &bounds)
             })
             .map(Self)
     }
@@ -103,7 +106,8 @@ impl From<Exchange> for Run {
 
 /// The answered map, and how many bytes are left beside it. A target gets one connection, so that none may be forgotten.
 fn map(config: &ExchangeConfig) -> Result<(AnsweredMap, u64), MeasureError> {
-    let slots = config.scan.compiled.slots();
+    // A list knows by itself of whom it has heard.
+    let slots = if config.list.is_some() { 1 } else { config.scan.compiled.slots() };
     let needed = AnsweredMap::exact_bytes(slots).saturating_add(u128::from(LEAST_MEMORY));
     let needed = u64::try_from(needed).ok().filter(|needed| *needed <= config.max_memory).ok_or_else(|| {
         MeasureError::Config(format!(

@@ -15,6 +15,7 @@ use super::session::{Close, Dialogue, Plain, Why};
 use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
+use crate::listing::Listing;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -38,10 +39,20 @@ pub(super) enum Refused {
     Error,
 }
 
+/// What waits for an answer.
+#[derive(Clone, Copy, Debug)]
+enum Asked {
+    /// A target of the plan, by its place in the answered map.
+    Slot(u64),
+    /// A row of the list, whose probe has this number.
+    Row(u32, u16),
+}
+
 /// The dialogues of one worker, and their rows.
 pub(super) struct Dialogues {
     family: Family,
     plan: CompiledPlan,
+    list: Option<Arc<Listing>>,
     ports: PortRange,
     pub(super) ours: Ours,
     request: Request,
@@ -71,6 +82,7 @@ impl Dialogues {
         Self {
             family,
             plan: config.scan.compiled.clone(),
+            list: config.list.clone(),
             ports,
             request: config.request.clone(),
             sessions: Sessions::new(config.dialogue.clone(), Plain, config.max_bytes, timeout_ms),
@@ -86,16 +98,25 @@ impl Dialogues {
         }
     }
 
-    /// Whom a flow leads to.
-    fn recipient(&self, flow: &Flow) -> Recipient<'static> {
+    /// The list that targets come from.
+    pub(super) fn list(&self) -> Option<Arc<Listing>> {
+        self.list.clone()
+    }
+
+    /// Tells `then` whom a flow leads to.
+    #[inline]
+    fn recipient<T>(&self, flow: &Flow, state: State, then: impl FnOnce(&Request, &Recipient<'_>) -> T) -> T {
         let target = Target { address: flow.theirs, port: flow.their_port };
-        Recipient { family: self.family, target, host: None, request: None }
+        match &self.list {
+            Some(list) => list.recipient(self.sessions.row(state), target, |to| then(&self.request, to)),
+            None => then(&self.request, &Recipient { family: self.family, target, host: None, request: None }),
+        }
     }
 
     /// Writes the bytes of the request to the peer of a flow that begin at `offset`.
     #[inline]
-    pub(super) fn write(&self, flow: &Flow, offset: u32, into: &mut [u8]) {
-        let written = self.request.bytes(&self.recipient(flow), offset, into);
+    pub(super) fn write(&self, flow: &Flow, state: State, offset: u32, into: &mut [u8]) {
+        let written = self.recipient(flow, state, |request, to| request.bytes(to, offset, into));
         // TCP asks for no more than there is; if it did, nothing of another frame may leave in its place.
         into[written..].fill(0);
     }
@@ -120,12 +141,22 @@ impl Dialogues {
         Some(ahead[at].1)
     }
 
-    /// The place in the answered map of the target that a flow leads to, if `ack` answers the SYN we send it.
-    fn slot_of_answer(&self, flow: &Flow, ack: u32) -> Option<u64> {
+    /// What waits for this answer, if `ack` acknowledges the SYN that we send on this flow.
+    fn asked(&self, flow: &Flow, ack: u32) -> Option<Asked> {
         let cookie = self.ours.builders.get(usize::from(flow.ours))?.cookie(flow.theirs, flow.their_port);
-        let answers = ack == cookie.seq().wrapping_add(1) && flow.our_port == self.ports.source_port(cookie, 0);
+        if ack != cookie.seq().wrapping_add(1) {
+            return None;
+        }
+        let number = self.ports.probe_num(cookie, flow.our_port)?;
         let target = Target { address: flow.theirs, port: flow.their_port };
-        answers.then(|| self.plan.slot_of(target)).flatten()
+        match &self.list {
+            Some(list) => list.asked(target, number).map(|row| Asked::Row(row, number)),
+            None if number == 0 => {
+                let slot = self.plan.slot_of(target)?;
+                (!self.shared.map.has_answered(slot)).then_some(Asked::Slot(slot))
+            }
+            None => None,
+        }
     }
 
     /// From the SYN to its answer, by the timestamp that the answer echoes.
@@ -138,8 +169,10 @@ impl Dialogues {
     /// SYN's. Whether that is the target's answer.
     pub(super) fn refuse(&mut self, answer: &Segment, ack: u32, how: Refused, time_ns: u64) -> bool {
         let flow = &answer.flow;
-        let Some(slot) = self.slot_of_answer(flow, ack) else { return false };
-        if self.shared.map.mark(slot, false).answered {
+        let Some(asked) = self.asked(flow, ack) else { return false };
+        if let Asked::Slot(slot) = asked
+            && self.shared.map.mark(slot, false).answered
+        {
             return false;
         }
         if let Some(prefixes) = &self.prefixes {
@@ -153,7 +186,13 @@ impl Dialogues {
             Refused::Error => (Status::UnknownError, None),
         };
         let ending = Ending { status, stage: Stage::Connect, closed_by, close_ns: rtt_ns, ..Ending::default() };
-        self.rows.push(flow, time_ns.saturating_sub(rtt_ns.unwrap_or(0)), ending, None);
+        let (rows, began_ns) = (&mut self.rows, time_ns.saturating_sub(rtt_ns.unwrap_or(0)));
+        match (asked, &self.list) {
+            (Asked::Row(row, _), Some(list)) => {
+                list.finish(row, |source| rows.push(flow, began_ns, ending, None, Some(source)));
+            }
+            _ => rows.push(flow, began_ns, ending, None, None),
+        }
         true
     }
 
@@ -169,7 +208,30 @@ impl Dialogues {
         let our_port = self.ports.source_port(cookie, 0);
         let flow = Flow { ours: ours as u16, our_port, theirs: target.address, their_port: target.port };
         let ending = Ending { status: Status::ConnectionTimeout, stage: Stage::Connect, ..Ending::default() };
-        self.rows.push(&flow, now_ns, ending, None);
+        self.rows.push(&flow, now_ns, ending, None, None);
+    }
+
+    /// Tells of some of the list's targets that stayed silent, and lets go of them.
+    pub(super) fn tell_listed(&mut self, now_ns: u64) {
+        /// So many in one turn of the loop.
+        const TURN: usize = 1024;
+        let Some(list) = self.list.clone() else { return };
+        for _ in 0..TURN {
+            let told = list.finish_silent(|target, number, source| {
+                let here = usize::from(number) % self.ours.here;
+                let cookie = self.ours.builders[here].cookie(target.address, target.port);
+                let our_port = self.ports.source_port(cookie, number);
+                let flow = Flow { ours: here as u16, our_port, theirs: target.address, their_port: target.port };
+                let ending = Ending { status: Status::ConnectionTimeout, stage: Stage::Connect, ..Ending::default() };
+                if self.tells_silent() {
+                    self.tally.silent += 1;
+                    self.rows.push(&flow, now_ns, ending, None, Some(source));
+                }
+            });
+            if told.is_none() {
+                break;
+            }
+        }
     }
 
     /// Whether the silent become rows.
@@ -249,24 +311,35 @@ impl Upper for Dialogues {
     fn accepts(&mut self, synack: &Segment, now_ns: u64) -> Option<State> {
         let flow = &synack.flow;
         let time_ns = self.arrival(flow).unwrap_or(now_ns);
-        let slot = self.slot_of_answer(flow, synack.ack)?;
-        if self.shared.map.has_answered(slot) {
-            return None;
-        }
+        let asked = self.asked(flow, synack.ack)?;
         // Not marked: a later pass will find it again.
         if self.prefixes.as_ref().is_some_and(|prefixes| !prefixes.answered(flow.theirs, true)) {
             self.tally.turned_away += 1;
             return None;
         }
-        self.shared.map.mark(slot, true);
+        let row = match (asked, &self.list) {
+            (Asked::Row(_, number), Some(list)) => {
+                list.connect(Target { address: flow.theirs, port: flow.their_port }, number)
+            }
+            (Asked::Slot(slot), _) => (!self.shared.map.mark(slot, true).answered).then_some(State::NO_ROW),
+            (Asked::Row(..), None) => None,
+        };
+        let Some(row) = row else {
+            // Another worker was faster, or the list gave it up just now.
+            if let Some(prefixes) = &self.prefixes {
+                prefixes.closed(flow.theirs);
+            }
+            return None;
+        };
         self.tally.answered += 1;
         self.tally.found += 1;
         self.tally.successes += 1;
-        Some(State::new(time_ns, self.rtt_ns(synack, time_ns), State::NO_ROW))
+        Some(State::new(time_ns, self.rtt_ns(synack, time_ns), row))
     }
 
     fn on_connect(&mut self, call: &mut Call<'_, State>) {
-        let length = self.request.len(&self.recipient(&call.flow()));
+        let state = *call.state();
+        let length = self.recipient(&call.flow(), state, |request, to| request.len(to));
         let steps = self.sessions.on_connect(call.state(), length);
         Self::carry_out(call, steps);
     }
@@ -303,12 +376,18 @@ impl Upper for Dialogues {
                 irl_tcp::Why::Aborted => Why::Aborted,
             },
             received: u64::from(ended.received),
-            acknowledged: ended.acknowledged >= self.request.len(&self.recipient(&flow)),
+            acknowledged: ended.acknowledged >= self.recipient(&flow, *ended.state, |request, to| request.len(to)),
             retransmits: ended.retransmits,
         };
         let closed = self.sessions.on_close(*ended.state, end);
         self.closed += 1;
         self.closed_bytes += closed.response.len() as u64;
-        self.rows.push(&flow, closed.began_ns, closed.ending, Some(closed.response));
+        let (rows, response) = (&mut self.rows, Some(closed.response));
+        match &self.list {
+            Some(list) => list.finish(closed.row, |source| {
+                rows.push(&flow, closed.began_ns, closed.ending, response, Some(source));
+            }),
+            None => rows.push(&flow, closed.began_ns, closed.ending, response, None),
+        }
     }
 }

@@ -2,7 +2,6 @@
 //!
 //! An unanswered row takes 24 bytes and a place of the index, [`PER_ROW`] bytes at most, beside what it brought.
 
-use arrow_array::ArrayRef;
 use irl_targets::Target;
 
 use super::batch::Batch;
@@ -111,6 +110,7 @@ impl Pending {
     }
 
     /// Rows whose connection is there.
+    #[cfg(test)]
     pub(super) fn connected(&self) -> usize {
         self.connected
     }
@@ -262,10 +262,14 @@ impl Pending {
         Source { number: held.serial, columns: &held.batch.further, row: held.batch.row(entry.row) }
     }
 
-    /// One of the further columns of a row, and the row there.
-    pub(super) fn value(&self, row: u32, column: usize) -> (&ArrayRef, usize) {
-        let Source { columns, row, .. } = self.source(row);
-        (&columns[column], row as usize)
+    /// The number of a row's probe.
+    pub(super) fn number(&self, row: u32) -> u16 {
+        self.entries.get(row).number
+    }
+
+    /// Targets that are not done, of all batches so far.
+    pub(super) fn left(&self) -> u64 {
+        self.batches.iter().flatten().map(|held| u64::from(held.left)).sum()
     }
 
     /// Begins the next row; `None` when it has to wait.

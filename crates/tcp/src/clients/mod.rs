@@ -23,7 +23,7 @@ use crate::upper::{Call, Close, Upper, Why};
 
 /// Segments without connection that wait to be sent; what would be more is not answered, as if it had been lost.
 const REPLIES: usize = 1 << 16;
-/// Challenge acknowledgements a second, over all connections (RFC 5961, section 10).
+/// Challenge acknowledgements a second, over all connections (RFC 5961, section 7).
 const CHALLENGES: u32 = 1000;
 
 /// What happened to all connections of a table.

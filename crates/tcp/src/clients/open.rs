@@ -156,7 +156,7 @@ impl<U: Upper> Clients<U> {
 }
 
 /// RFC 6928's initial window.
-fn initial_window(mss: u16) -> u32 {
+pub(super) fn initial_window(mss: u16) -> u32 {
     let mss = u32::from(mss);
     (10 * mss).min((2 * mss).max(14_600))
 }

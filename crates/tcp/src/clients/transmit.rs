@@ -3,11 +3,13 @@
 use irl_wire::packet::tcp_flags;
 
 use super::acknowledge::backed_off;
+use super::open::initial_window;
 use super::{Clients, Now, Reply, data_sent};
 use crate::connection::{NONE, flags};
 use crate::segment::{OptionBytes, Outgoing};
-use crate::sent::Phase;
+use crate::sent::{DUPLICATES, Phase};
 use crate::seq::Seq;
+use crate::timers::earlier;
 use crate::upper::Upper;
 
 /// Bytes that timestamps take of each segment.
@@ -123,7 +125,14 @@ impl<U: Upper> Clients<U> {
         }
         let offered = hot.snd_una + hot.snd_wnd;
         let window = if offered.after(hot.snd_nxt) { offered.since(hot.snd_nxt) } else { 0 };
-        let congestion = cold.cwnd.saturating_sub(in_flight);
+        let alone = hot.outstanding() == 0;
+        if alone && earlier(cold.resend_at, now.ms) {
+            // After a rest of a timeout or more it begins with the first flight's size again (RFC 5681, 4.1).
+            cold.cwnd = cold.cwnd.min(initial_window(cold.mss));
+        }
+        // The first two duplicate acknowledgements let a new segment go each (RFC 3042).
+        let duplicates = if hot.duplicate_acks < DUPLICATES { u32::from(hot.duplicate_acks) } else { 0 };
+        let congestion = (cold.cwnd + duplicates * u32::from(cold.mss)).saturating_sub(in_flight);
         let len = unsent.min(most).min(window).min(congestion);
         // No silly segments (RFC 9293, 3.8.6.2.1): full ones, the last one, or one at a time.
         if unsent > 0 && (len == 0 || (len < unsent && len < most && hot.outstanding() > 0)) {
@@ -135,7 +144,6 @@ impl<U: Upper> Clients<U> {
             return None;
         }
         let seq = hot.snd_nxt;
-        let alone = hot.outstanding() == 0;
         hot.snd_nxt += len + u32::from(fin);
         if alone {
             // The timer starts with the first that is outstanding.

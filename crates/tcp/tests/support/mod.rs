@@ -7,6 +7,7 @@ pub mod farm;
 pub mod grammar;
 pub mod machine;
 pub mod packets;
+pub mod pieces;
 pub mod random;
 pub mod script;
 pub mod segments;

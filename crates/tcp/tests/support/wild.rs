@@ -201,7 +201,13 @@ impl Scene {
                 // A row of segments as one batch; without SYN, so that no connection begins in the middle.
                 let row: Vec<_> = (0..1 + size % 5)
                     .map(|number| {
-                        self.segment(pick + number, place.rotate_left(number * 5), size, extra, more ^ number)
+                        self.segment(
+                            pick.wrapping_add(number),
+                            place.rotate_left(number * 5),
+                            size,
+                            extra,
+                            more ^ number,
+                        )
                     })
                     .filter(|(segment, _)| segment.flags & SYN == 0)
                     .collect();
@@ -225,11 +231,11 @@ impl Scene {
     }
 
     fn synack(&self, pick: u32, size: u32, extra: u32, more: u32) -> (Segment, Vec<u8>) {
-        let timestamps = (extra % 3 != 0).then_some((more, size));
+        let timestamps = (!extra.is_multiple_of(3)).then_some((more, size));
         let options = Options {
-            mss: (extra % 5 != 0).then_some([1460, 536, 0, 1, 65_535][size as usize % 5]),
-            window_scale: (extra % 7 != 0).then_some((more % 20) as u8),
-            sack_permitted: extra % 11 != 0,
+            mss: (!extra.is_multiple_of(5)).then_some([1460, 536, 0, 1, 65_535][size as usize % 5]),
+            window_scale: (!extra.is_multiple_of(7)).then_some((more % 20) as u8),
+            sack_permitted: !extra.is_multiple_of(11),
             timestamps,
             ..Options::default()
         };
@@ -272,7 +278,7 @@ impl Scene {
         };
         let len = [0, 0, 1, 10, 1448, 3000][size as usize % 6];
         let mut options = Options {
-            timestamps: (extra % 13 != 0).then_some((self.stamp(more), ours.wrapping_add(size))),
+            timestamps: (!extra.is_multiple_of(13)).then_some((self.stamp(more), ours.wrapping_add(size))),
             ..Options::default()
         };
         for block in 0..more % 5 {
