@@ -38,8 +38,9 @@ test-rust: $(STAMP)/test-packages $(STAMP)/build
 test-python: $(STAMP)/test-packages $(STAMP)/build
 	$(VENV)/bin/pytest
 
-soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate and 100 kills, as root; SOAK_MINUTES=n
-	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) IRLSTACK_KILLS=100 $(VENV)/bin/pytest -s tests/netns/test_soak.py \
+soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate, 5 M connections at once, 100 kills, as root; SOAK_MINUTES=n
+	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) IRLSTACK_KILLS=100 IRLSTACK_OUTSTANDING=5000000 \
+		$(VENV)/bin/pytest -s tests/netns/test_soak.py tests/netns/test_outstanding.py \
 		tests/netns/test_live.py::test_killed_at_any_moment_it_leaves_the_interface_and_the_host_as_they_were
 
 lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtest, cargo deny

@@ -6,6 +6,8 @@ import subprocess
 import sys
 from typing import Any
 
+import pytest
+
 from irlstack.lab import Lab
 
 COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "200000"))
@@ -13,12 +15,14 @@ COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "200000"))
 BYTES_EACH = 192
 
 
+@pytest.mark.timeout(60 + COUNT // 20_000)
 def test_all_that_is_held_is_kept_in_little_memory_and_ends_well_once_released() -> None:
     with Lab(everything_open=True, service="exchange:100") as lab:
         lab.hold()
         command = [sys.executable, "-m", "tests.netns.outstanding", "10.0.0.0/8", str(COUNT)]
         child = lab.start(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         held: dict[str, Any] = json.loads(child.stdout.readline())
         lab.release()
         child.stdin.write("\n")

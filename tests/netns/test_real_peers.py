@@ -25,6 +25,7 @@ from irlstack.lab.servers import BODY, SSH_PORT
 from irlstack.lab.topology import Impairment
 from tests.netns.conftest import IRLSTACK, SPARE
 
+pytestmark = pytest.mark.timeout(170)
 HOSTS = 16
 FEW = 4
 CUT = 1_000_000
