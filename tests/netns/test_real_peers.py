@@ -1,4 +1,4 @@
-"""Dialogues with Linux's own TCP and real servers, over links that lose nothing, one frame in a hundred, and one in twenty
+"""Dialogues with Linux's own TCP and real servers, over links that lose nothing, one frame in a hundred, and one in 20
 each way: nginx, openssh, and a server with a bad habit on each of its ports. What it says is known to the last byte.
 """
 
@@ -41,7 +41,20 @@ def peers(request: pytest.FixtureRequest, need_root: None) -> Iterator[Lab]:
 def exchanged(lab: Lab, tmp_path: Path, hosts: int, ports: str, *options: str) -> pl.DataFrame:
     """The rows of an exchange with so many hosts, one for each of their ports."""
     rows = tmp_path / "rows.parquet"
-    where = ["-i", "va", "-S", SPARE, "-r", "2k", "-c", "1", "--reprobe", "6", "-n", str(hosts * ports.count(",") + hosts)]
+    where = [
+        "-i",
+        "va",
+        "-S",
+        SPARE,
+        "-r",
+        "2k",
+        "-c",
+        "1",
+        "--reprobe",
+        "6",
+        "-n",
+        str(hosts * ports.count(",") + hosts),
+    ]
     prefix = {HOSTS: "198.19.7.0/28", FEW: "198.19.7.0/30"}[hosts]
     asked = [prefix, "-p", ports, *where, *options, "--rows", "all", "-o", str(rows), "--json"]
     done = lab.run([*IRLSTACK, "exchange", *asked])
@@ -77,7 +90,7 @@ def test_each_habit_is_met_with_the_right_status_and_every_byte(peers: Lab, tmp_
     assert set(silent["bytes"]) == {0}
     assert set(silent["stage"]) == {"response"}
     drips = of(table, Habit.BYTE_A_SECOND, "io-timeout")
-    assert all(0 < len(said) and content(100).startswith(said) for said in drips["response"])
+    assert all(len(said) > 0 and content(100).startswith(said) for said in drips["response"])
     endless = of(table, Habit.GIGABYTE, "success")
     assert set(endless["response"]) == {content(CUT)}
     assert endless["truncated"].all()
