@@ -48,13 +48,19 @@ def main() -> None:
                 for status, rows in pl.DataFrame(batch)["status"].value_counts().iter_rows():
                     statuses[status] = statuses.get(status, 0) + rows
 
-        before = memory()
         reader = threading.Thread(target=read)
+        before = memory()
         reader.start()
-        while run.stats["connections_opened"] < count:
-            time.sleep(0.05)
-        held = (memory() - before) / count
-        print(json.dumps({"outstanding": count, "bytes_each": held}), flush=True)
+
+        def opened(connections: int) -> int:
+            while run.stats.get("connections_opened", 0) < connections:
+                time.sleep(0.05)
+            return memory()
+
+        # What does not grow with connections, rings above all, is touched by the first half of them.
+        half, whole = opened(count // 2), opened(count)
+        each, with_rings = (whole - half) / (count - count // 2), (whole - before) / count
+        print(json.dumps({"outstanding": count, "bytes_each": each, "with_rings": with_rings}), flush=True)
         sys.stdin.readline()
         reader.join()
         print(json.dumps({"statuses": statuses, "stats": run.stats}, default=str), flush=True)

@@ -10,7 +10,7 @@ import pytest
 
 from irlstack.lab import Lab
 
-COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "200000"))
+COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "1000000"))
 """5,000,000 in `make soak`."""
 BYTES_EACH = 192
 
@@ -32,7 +32,8 @@ def test_all_that_is_held_is_kept_in_little_memory_and_ends_well_once_released()
         child.stdout.close()
         assert child.wait() == 0
     success = ended["statuses"].get("success", 0)
-    print(f"{COUNT:,} outstanding at {held['bytes_each']:.0f} bytes each; {success:,} ended as success once released")
+    cost = f"{held['bytes_each']:.0f} bytes each ({held['with_rings']:.0f} with the rings)"
+    print(f"{COUNT:,} outstanding at {cost}; {success:,} ended as success once released")
     assert held["bytes_each"] <= BYTES_EACH
     assert success >= 0.9999 * COUNT, ended["statuses"]
     assert ended["stats"]["connections_opened"] == COUNT

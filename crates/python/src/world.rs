@@ -316,7 +316,7 @@ fn answers(batches: &[RecordBatch]) -> Result<(Answers, u64)> {
 }
 
 fn column<'a>(batch: &'a RecordBatch, name: &str) -> Result<&'a ArrayRef> {
-    Ok(batch.column_by_name(name).ok_or_else(|| Error::config(format!("The rows have no column '{name}'.")))?)
+    batch.column_by_name(name).ok_or_else(|| Error::config(format!("The rows have no column '{name}'.")))
 }
 
 /// The address in a row of a column of either family.
