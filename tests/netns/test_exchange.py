@@ -11,6 +11,7 @@ import pytest
 
 from irlstack.lab import Lab
 from irlstack.lab.servers import BODY
+from irlstack.lab.topology import Impairment
 from tests.netns.conftest import CLIENT, GATEWAY, IRLSTACK, SPARE, Pair
 
 HOSTS = 1 << 16
@@ -51,6 +52,22 @@ def test_a_target_that_a_list_has_again_is_reached_from_another_port(lab: Lab, t
     assert dict(table.group_by("status").len().iter_rows()) == {"success": 200}
     assert table.select("saddr", "turn").n_unique() == table.select("saddr", "dport").n_unique() == 200
     assert json.loads(done.stdout.splitlines()[-1])["list"]["duplicates"] == 150
+
+
+def test_nginx_on_a_16_gives_every_page_over_a_link_that_loses_one_frame_in_a_hundred(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    with Lab(impairment=Impairment(loss=0.01, seed=3)) as lab:
+        where = ["-i", "va", "-S", SPARE, "-r", "5k", "-c", "1", "--reprobe", "5", "--timeout", "30"]
+        asked = ["198.19.0.0/16", "-p", "80", *where, *GET, "-o", str(rows), "--json"]
+        done = lab.run([*IRLSTACK, "exchange", *asked])
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    table = pl.read_parquet(rows)
+    assert table["saddr"].n_unique() == table.height == HOSTS
+    assert dict(table.group_by("status").len().iter_rows()) == {"success": HOSTS}
+    assert all(response.endswith(b"\r\n\r\n" + BODY) for response in table["response"])
+    assert summary["stats"]["retransmits"] > 0
+    assert summary["imbalances"] == []
 
 
 def test_an_interrupted_exchange_keeps_its_rows_and_leaves_no_connection_behind(lab: Lab, tmp_path: Path) -> None:

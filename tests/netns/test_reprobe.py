@@ -29,11 +29,11 @@ def test_whoever_the_first_pass_missed_is_found_by_the_second(
     assert scan.code == 0, scan.stderr
     document = scan.document
     assert document["engine"] == engine
-    first, second, third = document["passes"]
+    # A third would follow if somebody were silent still.
+    first, second = document["passes"]
     assert first["sent"] == hosts
     assert abs(first["found"] - hosts / 2) < 5 * math.sqrt(hosts / 4)
     assert second["targets"] == second["sent"] == second["found"] == hosts - first["found"]
-    assert third["targets"] == third["sent"] == third["found"] == 0
     assert first["end_s"] + 0.5 <= second["start_s"]
     rows = pl.read_parquet(output)
     assert rows["saddr"].n_unique() == rows.height == hosts
@@ -69,6 +69,6 @@ def test_in_the_end_a_lossy_link_hides_nobody(engine: str) -> None:
     assert rows["saddr"].n_unique() == len(rows) == summary["found"] == hosts
     assert summary["imbalances"] == []
     assert summary["sent"] == first["sent"] + sum(each["sent"] for each in later) < 2 * hosts
-    assert later[-1]["sent"] == 0
+    assert 0 < len(later) < 20, "none follows where everybody has answered"
     # A kernel may add a few frames of its own on a link with IPv6.
     assert 0 <= seen - summary["packets_sent"] < 20

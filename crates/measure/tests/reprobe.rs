@@ -100,10 +100,10 @@ fn whoever_has_answered_in_any_way_is_not_probed_again() {
 }
 
 #[test]
-fn where_all_have_answered_later_passes_send_nothing() {
+fn where_all_have_answered_there_is_no_later_pass() {
     let (scan, network) = start(config("10.0.0.0/14", 3), Scripted::open());
     drain(&scan);
-    assert_eq!(counts(&scan.passes()), [(1 << 18, 1 << 18, 1 << 18), (0, 0, 0), (0, 0, 0), (0, 0, 0)]);
+    assert_eq!(counts(&scan.passes()), [(1 << 18, 1 << 18, 1 << 18)]);
     assert_eq!(network.sent(), scan.stats().frames_sent());
     assert_eq!(scan.ended_by(), Some(EndedBy::Targets));
 }
@@ -215,12 +215,13 @@ fn bounds_and_stops_end_a_run_between_passes_and_in_the_second() {
                 std::thread::yield_now();
             }
         };
-        let (scan, network) = start(waiting(), Scripted::open());
+        // Nobody answers, so that there is somebody to wait for.
+        let (scan, network) = start(waiting(), Scripted::default());
         await_the_wait(&scan);
         let begin = Instant::now();
         scan.stop();
         assert!(begin.elapsed() < Duration::from_millis(100), "{:?}", begin.elapsed());
-        assert_eq!((drain(&scan).len(), scan.ended_by()), (4096, Some(EndedBy::Stopped)));
+        assert_eq!((drain(&scan).len(), scan.ended_by()), (0, Some(EndedBy::Stopped)));
         assert_eq!(network.sent(), scan.stats().frames_sent());
 
         let mut config = waiting();

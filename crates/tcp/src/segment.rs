@@ -2,6 +2,8 @@
 
 use std::ops::Deref;
 
+pub use irl_wire::packet::{Sacks, TcpOptions as Options};
+
 use crate::seq::Seq;
 
 /// Whose segment it is: a connection's two ends.
@@ -15,86 +17,6 @@ pub struct Flow {
     pub theirs: u128,
     /// The peer's port.
     pub their_port: u16,
-}
-
-/// The blocks of a SACK option: at most four, each from its left edge up to its right one (RFC 2018).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sacks {
-    count: u8,
-    blocks: [(u32, u32); 4],
-}
-
-impl Sacks {
-    /// Adds a block; what does not fit is left out.
-    pub fn push(&mut self, left: u32, right: u32) {
-        if let Some(block) = self.blocks.get_mut(usize::from(self.count)) {
-            *block = (left, right);
-            self.count += 1;
-        }
-    }
-
-    /// The blocks in their order.
-    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.blocks.iter().take(usize::from(self.count)).copied()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.count == 0
-    }
-
-    /// How many there are.
-    pub fn len(&self) -> usize {
-        usize::from(self.count)
-    }
-}
-
-/// The options of a segment that this TCP looks at.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Maximum segment size; looked at in a SYN-ACK only (RFC 9293, MUST-65).
-    pub mss: Option<u16>,
-    /// Window scale; looked at in a SYN-ACK only.
-    pub window_scale: Option<u8>,
-    /// SACK permitted; looked at in a SYN-ACK only.
-    pub sack_permitted: bool,
-    /// TSval and TSecr.
-    pub timestamps: Option<(u32, u32)>,
-    /// SACK blocks.
-    pub sacks: Sacks,
-}
-
-impl Options {
-    /// Reads the options of a TCP header. Unknown ones are skipped (RFC 9293, MUST-6), and a bad length ends it (MUST-7).
-    pub fn parse(mut bytes: &[u8]) -> Self {
-        let mut options = Self::default();
-        loop {
-            let length = match *bytes {
-                [] | [0, ..] => return options,
-                [1, ..] => 1,
-                [_, length, ..] if length >= 2 && usize::from(length) <= bytes.len() => usize::from(length),
-                _ => return options,
-            };
-            match bytes[..length] {
-                [2, 4, a, b] => options.mss = Some(u16::from_be_bytes([a, b])),
-                [3, 3, shift] => options.window_scale = Some(shift),
-                [4, 2] => options.sack_permitted = true,
-                [5, _, ref blocks @ ..] if blocks.len() % 8 == 0 => {
-                    options.sacks = Sacks::default();
-                    for block in blocks.chunks_exact(8) {
-                        let word =
-                            |at: usize| u32::from_be_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]]);
-                        options.sacks.push(word(0), word(4));
-                    }
-                }
-                [8, 10, a, b, c, d, e, f, g, h] => {
-                    options.timestamps = Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
-                }
-                _ => {}
-            }
-            bytes = &bytes[length..];
-        }
-    }
 }
 
 /// A received segment without its data. Its checksum was right, or nobody should have made one of these.

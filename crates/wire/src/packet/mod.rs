@@ -14,7 +14,7 @@ pub use envelope::Envelope;
 pub use link::{Arp, Ethernet};
 pub use network::Packet;
 pub use numbers::{ethertype, protocol, tcp_flags};
-pub use tcp::{Tcp, TcpOptions};
+pub use tcp::{Sacks, Tcp, TcpOptions};
 pub use udp_icmp::{Icmp, Udp};
 
 fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {

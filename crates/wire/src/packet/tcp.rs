@@ -53,7 +53,39 @@ impl<'a> Tcp<'a> {
     }
 }
 
-/// TCP options that measurements look at.
+/// The blocks of a SACK option: at most four, each from its left edge up to its right one (RFC 2018).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sacks {
+    count: u8,
+    blocks: [(u32, u32); 4],
+}
+
+impl Sacks {
+    /// Adds a block; what does not fit is left out.
+    pub fn push(&mut self, left: u32, right: u32) {
+        if let Some(block) = self.blocks.get_mut(usize::from(self.count)) {
+            *block = (left, right);
+            self.count += 1;
+        }
+    }
+
+    /// The blocks in their order.
+    pub fn iter(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.blocks.iter().take(usize::from(self.count)).copied()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        usize::from(self.count)
+    }
+}
+
+/// TCP options that are looked at.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpOptions {
     /// Maximum segment size.
@@ -64,6 +96,8 @@ pub struct TcpOptions {
     pub sack_permitted: bool,
     /// TSval and TSecr.
     pub timestamps: Option<(u32, u32)>,
+    /// SACK blocks.
+    pub sacks: Sacks,
     /// An option had a length of 0 or 1, or reached past the header: parsing stopped there.
     pub malformed: bool,
 }
@@ -86,6 +120,13 @@ impl TcpOptions {
                 [2, 4, a, b] => options.mss = Some(u16::from_be_bytes([a, b])),
                 [3, 3, shift] => options.window_scale = Some(shift),
                 [4, 2] => options.sack_permitted = true,
+                [5, _, ref blocks @ ..] if blocks.len() % 8 == 0 => {
+                    options.sacks = Sacks::default();
+                    for block in blocks.chunks_exact(8) {
+                        let word = |at| u32_at(block, at).unwrap_or_default();
+                        options.sacks.push(word(0), word(4));
+                    }
+                }
                 [8, 10, a, b, c, d, e, f, g, h] => {
                     options.timestamps = Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
                 }
