@@ -1,6 +1,9 @@
 """Exchanges with the simulated Internet, from Python: rows against its truth, and what their reader can ask of them."""
 
 import asyncio
+import re
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -170,3 +173,22 @@ def test_a_list_that_cannot_be_is_refused(tmp_path: Path) -> None:
         list(exchange("10.0.0.0/8", world=OPEN, list_of_ips_file=tmp_path / "none.csv"))
     with pytest.raises(irl.ConfigError, match="Each row brings"):
         exchange("10.0.0.0/8", world=OPEN, list_of_ips_file=listed(tmp_path) / "list.csv", request_column="ask")
+
+
+def test_a_silent_target_costs_less_than_a_byte() -> None:
+    def resident() -> int:
+        found = re.search(r"VmRSS:\s+(\d+) kB", Path("/proc/self/status").read_text())
+        assert found
+        return int(found[1]) * 1024
+
+    targets = 1 << 21
+    how: dict[str, Any] = {"rate": 1_000_000, "max_bytes": 100, "max_connections": targets, "reprobe": 0}
+    run = exchange("10.0.0.0/11", world=OPEN, impairment=Impairment(loss=1.0), **how)
+    reader = threading.Thread(target=lambda: sum(map(len, run)))
+    reader.start()
+    while run.stats.get("probes_sent", 0) < targets // 4:
+        time.sleep(0.01)
+    sent, before = run.stats["probes_sent"], resident()
+    reader.join()
+    assert run.stats["probes_sent"] == targets
+    assert (resident() - before) / (targets - sent) < 1
