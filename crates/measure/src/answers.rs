@@ -30,7 +30,7 @@ pub(crate) trait Answers: Send {
     /// does. Else each has a port of its own, by which its answers are told from the others'.
     const SAME_PORT: bool;
 
-    /// Reads a record, neighbour frames aside. What it means may be told by [`Answers::settle`] only, which follows the
+    /// Reads a record that is whole and intact, neighbour frames aside. What it means may be told by [`Answers::settle`] only, which follows the
     /// last one.
     fn take(&mut self, record: Record<'_>, here: &Here<'_>);
 

@@ -90,12 +90,6 @@ impl Answers for Judge {
 
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
-        if record.flags & flags::FRAGMENT != 0 {
-            return WorkerCounters::add(&counters.fragments, 1);
-        }
-        if record.flags & flags::BAD_CHECKSUM != 0 {
-            return WorkerCounters::add(&counters.invalid, 1);
-        }
         if record.flags & flags::COOKIE == 0 {
             return WorkerCounters::add(&counters.not_ours, 1);
         }

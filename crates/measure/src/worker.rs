@@ -351,6 +351,10 @@ impl<A: Answers> Loop<A> {
                 if let Err(error) = network.on_neighbour(record, gate) {
                     failed.get_or_insert(error);
                 }
+            } else if record.flags & flags::FRAGMENT != 0 {
+                WorkerCounters::add(&counters.fragments, 1);
+            } else if record.flags & flags::BAD_CHECKSUM != 0 {
+                WorkerCounters::add(&counters.invalid, 1);
             } else {
                 answers.take(record, &here);
             }

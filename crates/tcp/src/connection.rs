@@ -10,6 +10,9 @@ pub(crate) const NONE: u32 = u32::MAX;
 /// No class of timers: see [`crate::timers`].
 pub(crate) const NO_CLASS: u8 = u8::MAX;
 
+/// A round-trip time above this is not believed.
+const MOST_RTT_US: u32 = 60_000_000;
+
 /// Bits of [`Hot::flags`].
 pub(crate) mod flags {
     /// The slot holds a connection.
@@ -207,9 +210,20 @@ impl<S> Cold<S> {
         us.div_ceil(1000).max(least)
     }
 
+    /// Measures the round-trip time by what the peer echoes of our clock. Whether that is credible: it may be anything.
+    #[inline]
+    pub(crate) fn echoed(&mut self, clock: u32, echo: u32) -> bool {
+        let rtt = clock.wrapping_sub(echo);
+        let credible = rtt <= MOST_RTT_US;
+        if credible {
+            self.measured(rtt);
+        }
+        credible
+    }
+
     /// Takes a measured round-trip time into account (RFC 6298, 2.2 and 2.3).
     pub(crate) fn measured(&mut self, rtt_us: u32) {
-        let rtt = rtt_us.clamp(1, 60_000_000);
+        let rtt = rtt_us.clamp(1, MOST_RTT_US);
         if self.srtt_us == 0 {
             (self.srtt_us, self.rttvar_us) = (rtt, rtt / 2);
         } else {

@@ -205,12 +205,6 @@ impl Answers for Exchanges {
 
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
-        if record.flags & flags::FRAGMENT != 0 {
-            return WorkerCounters::add(&counters.fragments, 1);
-        }
-        if record.flags & flags::BAD_CHECKSUM != 0 {
-            return WorkerCounters::add(&counters.invalid, 1);
-        }
         let proven = record.flags & flags::COOKIE != 0;
         let crossed = |flow: &Flow| usize::from(flow.ours) >= self.dialogues.ours.here;
         match incoming::read(&record, self.family, &self.dialogues.ours) {

@@ -26,11 +26,7 @@ impl<U: Upper> Clients<U> {
         if newly > 0 {
             let mut measured = false;
             if let Some((_, echo)) = segment.options.timestamps.filter(|_| hot.has(flags::TIMESTAMPS)) {
-                let rtt = clock.wrapping_sub(echo);
-                if rtt <= 60_000_000 {
-                    cold.measured(rtt);
-                    measured = true;
-                }
+                measured = cold.echoed(clock, echo);
             } else if hot.take(flags::TIMED) {
                 // Sent when the timer was set.
                 let sent = cold.resend_at.wrapping_sub(backed_off(cold.rto(least), hot.backoff));
@@ -144,7 +140,7 @@ impl<U: Upper> Clients<U> {
         }
     }
 
-    /// Whether all data that were sent have arrived.
+    /// Bytes of data that were sent and not acknowledged.
     pub(super) fn flight(&self, slot: u32) -> u32 {
         let hot = self.slab.hot(slot);
         data_sent(hot, hot.snd_una)

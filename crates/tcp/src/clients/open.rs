@@ -9,8 +9,6 @@ use crate::upper::{Ended, Upper, Why};
 
 /// A smaller MSS is not believed: it would make a segment of every few bytes.
 const LEAST_MSS: u16 = 64;
-/// A round-trip time above this is not believed: what the peer echoes may be anything.
-const MOST_RTT_US: u32 = 60_000_000;
 
 impl<U: Upper> Clients<U> {
     /// A segment of no connection: the SYN-ACK that opens one, or something to be reset (RFC 9293, 3.10.7.1).
@@ -100,10 +98,7 @@ impl<U: Upper> Clients<U> {
             state,
         };
         if let Some((_, echo)) = timestamps {
-            let rtt = clock.wrapping_sub(echo);
-            if rtt <= MOST_RTT_US {
-                cold.measured(rtt);
-            }
+            cold.echoed(clock, echo);
         }
         self.index.insert(hash, slot);
         self.counters.opened += 1;
