@@ -40,6 +40,24 @@ def test_nginx_on_a_16_gives_every_page_whole(lab: Lab, tmp_path: Path, engine: 
     assert summary["imbalances"] == []
 
 
+def test_a_peer_that_holds_the_ports_of_an_earlier_connection_is_reached_from_another(tmp_path: Path) -> None:
+    # Of two ports each target gets one; at the next run, whose key is another, half of them get the same. The server
+    # closed first, so that it is in TIME-WAIT then, where it takes no SYN whose timestamp is older: that of every other
+    # key is.
+    where = ["-i", "va", "-S", SPARE, "-s", "61000-61001", "-r", "2k", "-c", "1", "--close", "fin"]
+    with Lab() as lab:
+        for prefix in range(12):
+            for _ in range(2):
+                rows = tmp_path / "rows.parquet"
+                asked = [f"198.19.{prefix}.0/24", "-p", "80", *where, *GET, "-o", str(rows), "--json"]
+                done = lab.run([*IRLSTACK, "exchange", *asked])
+                assert done.returncode == 0, done.stderr
+                assert dict(pl.read_parquet(rows).group_by("status").len().iter_rows()) == {"success": 256}
+            if json.loads(done.stdout.splitlines()[-1])["stats"]["reprobed"] > 0:
+                return
+    pytest.fail("nobody was in TIME-WAIT")
+
+
 @pytest.mark.parametrize("engine", ["live", "packet"])
 def test_a_target_that_a_list_has_again_is_reached_from_another_port(lab: Lab, tmp_path: Path, engine: str) -> None:
     rows, said = tmp_path / "rows.parquet", tmp_path / "list.csv"

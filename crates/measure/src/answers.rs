@@ -26,8 +26,8 @@ pub(crate) struct Here<'a> {
 
 /// What a worker does with what comes back.
 pub(crate) trait Answers: Send {
-    /// Whether a later probe of a target is the first one again, from the same port: a SYN that is sent again, as a TCP
-    /// does. Else each has a port of its own, by which its answers are told from the others'.
+    /// Whether later passes send a SYN as a TCP sends it again, see [`syn_number`](crate::passes::syn_number). Else each
+    /// probe has a port of its own, by which its answers are told from the others'.
     const SAME_PORT: bool;
 
     /// Reads a record that is whole and intact, neighbour frames aside. What it means may be told by [`Answers::settle`] only, which follows the

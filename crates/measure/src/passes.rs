@@ -193,6 +193,18 @@ pub(crate) fn numbers(config: &ScanConfig) -> u16 {
     config.plan.probes.max(1).saturating_mul(config.reprobe.saturating_add(1))
 }
 
+/// The number that a SYN leaves with in this pass where it is sent as a TCP's: once more from the same port, as a TCP
+/// sends it again, and after that from the next one. Whoever holds the first pair of ports for an older connection, as a
+/// peer in TIME-WAIT does, would leave every SYN on it unanswered (RFC 9293, 3.10.7.4).
+pub(crate) fn syn_number(pass: u16) -> u16 {
+    pass / 2
+}
+
+/// How many of these numbers there are.
+pub(crate) fn syn_numbers(config: &ScanConfig) -> u16 {
+    syn_number(config.reprobe) + 1
+}
+
 /// The answered map of a run. One that forgets would have targets probed again, and found again, that have answered.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
 use crate::listing::Listing;
+use crate::passes;
 use crate::shared::Shared;
 
 /// Positions taken from the watermark at a time, at most.
@@ -63,7 +64,7 @@ pub(crate) struct Supply {
     pub(crate) walked: usize,
     /// Positions that a later pass takes next.
     pub(crate) stride: usize,
-    /// Whether a probe of a later pass is the same again: from the same port, as a TCP sends its SYN again.
+    /// Whether SYNs are sent again as a TCP's are, see [`passes::syn_number`].
     pub(crate) again: bool,
 }
 
@@ -146,7 +147,7 @@ impl Supply {
         };
         let probe_num = match (listed, self.again) {
             (true, _) => number as u16,
-            (false, true) => probe_num,
+            (false, true) => passes::syn_number(self.pass),
             // The run was refused if all passes together had more numbers than 16 bits hold.
             (false, false) => self.pass * self.probes + probe_num,
         };

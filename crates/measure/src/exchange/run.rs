@@ -14,6 +14,7 @@ use super::config::ExchangeConfig;
 use super::schema;
 use crate::error::MeasureError;
 use crate::map::{AnsweredMap, Dedup};
+use crate::passes;
 use crate::run::{Prepared, Run};
 
 /// The least memory for connections and responses, beside the answered map.
@@ -63,7 +64,7 @@ impl Exchange {
             // A target that a list has again is reached from another of our ports.
             probes: match &config.list {
                 Some(_) => u16::try_from(prepared.ports.len()).unwrap_or(u16::MAX),
-                None => 1,
+                None => passes::syn_numbers(&config.scan),
             },
             ..prepared.request()
         };

@@ -17,6 +17,7 @@ use super::sessions::{End, Sessions, State, Steps};
 use super::status::{ClosedBy, Ending, Stage, Status};
 use crate::answers::Ours;
 use crate::listing::{Listing, turn};
+use crate::passes;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 
@@ -55,6 +56,8 @@ pub(super) struct Dialogues {
     plan: CompiledPlan,
     list: Option<Arc<Listing>>,
     ports: PortRange,
+    /// How many numbers SYNs to a target leave with.
+    syns: u16,
     pub(super) ours: Ours,
     request: Request,
     sessions: Sessions<Dialogue, Plain>,
@@ -85,6 +88,7 @@ impl Dialogues {
             plan: config.scan.compiled.clone(),
             list: config.list.clone(),
             ports,
+            syns: passes::syn_numbers(&config.scan),
             request: config.request.clone(),
             sessions: Sessions::new(config.dialogue.clone(), Plain, config.max_bytes, timeout_ms),
             rows: Rows::new(config, &ours, shared),
@@ -157,7 +161,7 @@ impl Dialogues {
         let target = Target { address: flow.theirs, port: flow.their_port };
         match &self.list {
             Some(list) => list.asked(target, number).map(|_| Asked::Row(number)),
-            None if number == 0 => {
+            None if number < self.syns => {
                 let slot = self.plan.slot_of(target)?;
                 (!self.shared.map.has_answered(slot)).then_some(Asked::Slot(slot))
             }
