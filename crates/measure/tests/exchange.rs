@@ -363,6 +363,21 @@ fn syns_pause_where_the_memory_may_not_be_enough() {
 }
 
 #[test]
+fn where_few_answer_syns_do_not_wait_for_the_memory_of_those_that_will_not() {
+    let run = Case::default().start(|config| {
+        config.scan.reprobe = 0;
+        config.max_memory = 8 << 20;
+        config.max_bytes = 16 << 10;
+    });
+    let run = run.unwrap();
+    let rows = watch(&run, |_| {});
+    let stats = run.stats();
+    assert!(rows > 1000 && stats.targets == 1 << 18, "{rows} rows: {stats:?}");
+    // It is enough for 512 connections, and at so many SYNs a second it would take minutes.
+    assert!(stats.memory_pauses > 0 && stats.elapsed_s < 30.0, "{stats:?}");
+}
+
+#[test]
 fn rows_that_nobody_reads_pause_the_syns_and_none_is_lost() {
     let case = Case::all_open("10.0.0.0/15");
     let run = case.start(|config| {

@@ -181,7 +181,7 @@ impl Exchanges {
     }
 
     /// How many connections more the memory is enough for, those aside that there are and may become some.
-    fn room_in_memory(&self, connections: u64, under_way: u64) -> u64 {
+    fn room_in_memory(&self, connections: u64, opened: u64, under_way: u64) -> u64 {
         /// What a connection takes of TCP's table and of the sessions', at most.
         const CONNECTION: u64 = 256;
         self.bounds.held[self.number].store(self.dialogues.held(), Ordering::Relaxed);
@@ -189,7 +189,10 @@ impl Exchanges {
         let expected = self.dialogues.expected_bytes(self.bounds.max_bytes);
         // Those that are open may still grow to what is expected of each.
         let taken = connections * CONNECTION + held.max(connections * expected);
-        (self.bounds.memory.saturating_sub(taken) / (CONNECTION + expected)).saturating_sub(under_way)
+        let more = self.bounds.memory.saturating_sub(taken) / (CONNECTION + expected);
+        // A list has an order of its own: what was found in it so far says nothing of the rest.
+        let share = if self.list().is_some() { 1.0 } else { self.under_way.share(opened) };
+        ((more as f64 / share) as u64).saturating_sub(under_way)
     }
 }
 
@@ -262,7 +265,7 @@ impl Answers for Exchanges {
         let under_way = self.under_way.count(here.now_ns, probes, answers);
         let connections = opened.saturating_sub(closed);
         let by_number = self.bounds.max_connections.saturating_sub(connections + under_way);
-        let by_memory = self.room_in_memory(connections, under_way);
+        let by_memory = self.room_in_memory(connections, opened, under_way);
         let pausing = (by_memory == 0, by_number == 0);
         WorkerCounters::add(&here.counters.memory_pauses, u64::from(pausing.0 && !self.pausing.0));
         WorkerCounters::add(&here.counters.connection_pauses, u64::from(pausing.1 && !self.pausing.1));

@@ -33,6 +33,16 @@ impl UnderWay {
         let (sent, heard) = before.map_or((probes, answers), |(_, old, heard)| (probes - old, answers - heard));
         sent.saturating_sub(heard)
     }
+
+    /// The share of them that will connect, at most, given all connections opened so far: as many as did of those that
+    /// had their time, and four standard deviations more. The order of targets is random, so that what was found so far
+    /// is a sample of what comes.
+    pub(super) fn share(&self, opened: u64) -> f64 {
+        let had_time = self.history.front().map_or(0, |(_, probes, _)| *probes);
+        let opened = opened as f64;
+        // Of a share that would have brought 16 by now, none is not seen by chance.
+        ((opened + 4.0 * opened.sqrt() + 16.0) / had_time.max(1) as f64).min(1.0)
+    }
 }
 
 /// Connections of each prefix, with the SYNs that may become some, over all workers (`--max-per-prefix`).
@@ -146,6 +156,19 @@ mod tests {
         assert_eq!(count(999, 150, 30), 120);
         assert_eq!(count(1100, 150, 30), 0, "they are no longer waited for");
         assert_eq!(count(5000, 160, 31), 9);
+    }
+
+    #[test]
+    fn the_share_that_connects_is_that_of_those_that_had_their_time_and_a_margin() {
+        let mut under_way = UnderWay::default();
+        let mut at = |ms: u64, probes, opened| {
+            under_way.count((5000 + ms) * MS, probes, opened);
+            under_way.share(opened)
+        };
+        assert_eq!((at(0, 0, 0), at(500, 1000, 0)), (1.0, 1.0), "nobody knows yet");
+        assert_eq!(at(1500, 1600, 0), 0.016);
+        assert_eq!(at(3000, 10_000, 100), (100.0 + 40.0 + 16.0) / 1600.0);
+        assert_eq!(at(5000, 10_000, 9900), 1.0);
     }
 
     #[test]
