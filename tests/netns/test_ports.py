@@ -121,7 +121,7 @@ def test_two_interfaces_find_everybody_once_and_each_carries_about_half(
         assert each["source_ips"] == [OURS[near]]
         assert each["found"] == from_each[OURS[near]]
         assert each["sent"] - lost <= each["found"] <= each["sent"]
-        assert 0.4 < each["sent"] / (1 << 16) < 0.6, "about half"
+        assert 0.3 < each["sent"] / (1 << 16) < 0.7, "about half"
         left = each["packets_sent"] + each["network"]["conflict_probes"]
         assert left == after[near][1] - before[near][1], "what we say we sent and what the device says"
         # Each probe and each RST, and a few neighbour frames, as the far end has counted them.

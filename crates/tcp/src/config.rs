@@ -26,6 +26,9 @@ pub struct Config {
     pub max_buffered: usize,
     /// The least retransmission timeout (RFC 6298, 2.4).
     pub min_rto: u32,
+    /// Whether the end of a flight is sent again after two round-trip times of silence, long before the retransmission
+    /// timeout (RFC 8985, 7). Only where both sides speak SACK and timestamps.
+    pub tail_loss_probe: bool,
     /// How often in a row something is sent again before the peer is given up (RFC 9293, R2).
     pub max_retransmits: u8,
     /// How long an acknowledgement may wait for data to go with (RFC 9293, MUST-40: below 500).
@@ -52,6 +55,7 @@ impl Config {
             max_connections: 1 << 24,
             max_buffered: 256 << 20,
             min_rto: 1000,
+            tail_loss_probe: true,
             // 1 + 2 + 4 + .. + 64 s: above the 100 s that RFC 9293 asks for.
             max_retransmits: 7,
             delayed_ack: 40,

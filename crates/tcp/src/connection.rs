@@ -41,6 +41,12 @@ pub(crate) mod flags {
     pub(crate) const TIMER: u16 = 1 << 11;
     /// The peer's window is closed on data that we have: the timer is the persist timer.
     pub(crate) const PERSIST: u16 = 1 << 12;
+    /// The timer is up before the retransmission timeout is, for a tail loss probe.
+    pub(crate) const TAIL: u16 = 1 << 13;
+    /// That probe is due: the last segment is sent again.
+    pub(crate) const TAIL_PROBE: u16 = 1 << 14;
+    /// One was sent, and nothing new was acknowledged since.
+    pub(crate) const TAIL_PROBED: u16 = 1 << 15;
 }
 
 /// What every segment of a connection needs: one cache line.
@@ -208,6 +214,16 @@ impl<S> Cold<S> {
         }
         let us = self.srtt_us.saturating_add(self.rttvar_us.saturating_mul(4).max(1000));
         us.div_ceil(1000).max(least)
+    }
+
+    /// How long the peer may be silent before the end of a flight is sent again, in ms; `alone` where that is one segment,
+    /// whose acknowledgement may wait (RFC 8985, 7.2). `None` before there is a round-trip time.
+    #[inline]
+    pub(crate) fn tail_timeout(&self, alone: bool) -> Option<u32> {
+        /// RFC 8985's WCDelAckT, what is taken for the longest that acknowledgements are delayed.
+        const DELAYED_ACK_MS: u32 = 200;
+        let wait = self.srtt_us.saturating_mul(2).div_ceil(1000) + if alone { DELAYED_ACK_MS } else { 0 };
+        (self.srtt_us > 0).then_some(wait)
     }
 
     /// Measures the round-trip time by what the peer echoes of our clock. Whether that is credible: it may be anything.

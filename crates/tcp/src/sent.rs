@@ -29,12 +29,22 @@ pub(crate) struct Sent {
     pub(crate) recover: Seq,
     /// Behind the last byte that was sent again in this phase.
     pub(crate) resent: Seq,
+    /// What a tail loss probe overtook: everything before this that the peer has not told of is lost. It left two
+    /// round-trip times earlier than what was told of, longer than anything is held up by being reordered.
+    overtaken: Option<Seq>,
     sacked: Ranges,
 }
 
 impl Default for Sent {
     fn default() -> Self {
-        Self { phase: Phase::Open, ssthresh: u32::MAX, recover: Seq(0), resent: Seq(0), sacked: Ranges::default() }
+        Self {
+            phase: Phase::Open,
+            ssthresh: u32::MAX,
+            recover: Seq(0),
+            resent: Seq(0),
+            overtaken: None,
+            sacked: Ranges::default(),
+        }
     }
 }
 
@@ -50,7 +60,14 @@ impl Sent {
         true
     }
 
+    /// A tail loss probe, which was the last segment before `nxt`, was told of by now: what it overtook is lost.
+    pub(crate) fn probe_told(&mut self, nxt: Seq) {
+        let last = self.sacked.iter().next_back();
+        self.overtaken = last.filter(|(_, end)| *end == nxt).map(|(start, _)| start).or(self.overtaken);
+    }
+
     pub(crate) fn advance(&mut self, una: Seq) {
+        self.overtaken = self.overtaken.filter(|end| end.after(una));
         self.sacked.remove_before(una);
         self.resent = self.resent.later(una);
     }
@@ -64,6 +81,7 @@ impl Sent {
         if phase == Phase::Loss {
             // The peer may have dropped what it had SACKed (RFC 2018, section 8).
             self.sacked.clear();
+            self.overtaken = None;
         }
         (self.phase, self.recover, self.resent) = (phase, nxt, una);
     }
@@ -71,11 +89,15 @@ impl Sent {
     /// What is outstanding did not fit a link on its way, and is sent again in smaller segments.
     pub(crate) fn too_big(&mut self, una: Seq, nxt: Seq) {
         self.sacked.clear();
+        self.overtaken = None;
         (self.phase, self.recover, self.resent) = (Phase::Loss, nxt, una);
     }
 
-    /// RFC 6675's IsLost: three ranges above, or more than two segments' worth of bytes.
+    /// RFC 6675's IsLost: three ranges above, or more than two segments' worth of bytes. Or a tail loss probe overtook it.
     fn is_lost(&self, seq: Seq, mss: u32) -> bool {
+        if self.overtaken.is_some_and(|end| seq.before(end)) {
+            return true;
+        }
         let (mut ranges, mut bytes) = (0, 0);
         for (start, end) in self.sacked.iter().rev() {
             if end.at_or_before(seq) {

@@ -19,7 +19,7 @@ macro_rules! scripts {
     };
 }
 
-scripts!(connect, reset, close, order, paws, window, challenge, icmp, rto, recovery);
+scripts!(connect, reset, close, order, paws, window, challenge, icmp, rto, recovery, tail);
 
 #[test]
 fn no_script_is_forgotten() {

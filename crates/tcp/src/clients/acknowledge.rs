@@ -1,7 +1,7 @@
 //! What a segment says of our data: acknowledged, SACKed, missing; and the peer's window.
 
 use super::{Clients, Now, data_sent};
-use crate::connection::{NONE, flags};
+use crate::connection::{Cold, Hot, NONE, flags};
 use crate::segment::Segment;
 use crate::sent::{DUPLICATES, Phase};
 use crate::seq::Seq;
@@ -17,6 +17,7 @@ impl<U: Upper> Clients<U> {
         let ack = segment.ack();
         let window = u32::from(segment.window) << cold.snd_scale;
         let newly = if ack.after(hot.snd_una) { ack.since(hot.snd_una) } else { 0 };
+        let probed = hot.has(flags::TAIL_PROBED);
         let repeats = newly == 0 && len == 0 && ack == hot.snd_una && window == hot.snd_wnd && hot.outstanding() > 0;
         // A window counts from its segment's acknowledgement. Without a new one, what begins before what we expect is old
         // and may tell of an old window.
@@ -39,10 +40,15 @@ impl<U: Upper> Clients<U> {
             }
             hot.snd_una = ack;
             hot.duplicate_acks = 0;
-            hot.clear(flags::RESEND | flags::TIMED);
+            hot.clear(flags::RESEND | flags::TIMED | flags::TAIL_PROBE | flags::TAIL_PROBED);
+            if probed && hot.outstanding() == 0 && !repeats_old(segment) {
+                // The probe may have made good a loss that nobody else tells of, or it was not needed, which a duplicate
+                // would tell later (RFC 8985, 7.4.2): in doubt for the network.
+                cold.cwnd = (cold.cwnd / 2).max(2 * u32::from(cold.mss));
+            }
         }
         if cold.extra != NONE || (repeats && hot.outstanding() > 0) {
-            self.make_good(slot, segment, newly, repeats);
+            self.make_good(slot, segment, newly, repeats, probed);
         } else if newly > 0 {
             grow(&mut cold.cwnd, u32::MAX, newly, u32::from(cold.mss));
         }
@@ -51,7 +57,7 @@ impl<U: Upper> Clients<U> {
     }
 
     /// The scoreboard's part: SACK blocks, duplicate acknowledgements, recovery.
-    fn make_good(&mut self, slot: u32, segment: &Segment, newly: u32, repeats: bool) {
+    fn make_good(&mut self, slot: u32, segment: &Segment, newly: u32, repeats: bool, probed: bool) {
         let (hot, cold) = self.slab.both(slot);
         let (una, nxt, mss) = (hot.snd_una, hot.snd_nxt.earlier(hot.snd_end), u32::from(cold.mss));
         let sack = hot.has(flags::SACK);
@@ -69,6 +75,9 @@ impl<U: Upper> Clients<U> {
         if sack {
             for (left, right) in segment.options.sacks.iter() {
                 told |= sent.sacked(una, nxt, Seq(left), Seq(right));
+            }
+            if told && probed {
+                sent.probe_told(nxt);
             }
         }
         let phase = sent.phase;
@@ -113,6 +122,7 @@ impl<U: Upper> Clients<U> {
     #[inline]
     pub(super) fn set_timer(&mut self, slot: u32, restart: bool, now: Now) {
         let least = self.config.min_rto;
+        let tail = self.may_probe_tail(slot);
         let (hot, cold) = self.slab.both(slot);
         if hot.has(flags::PERSIST) {
             if hot.snd_wnd == 0 {
@@ -124,10 +134,13 @@ impl<U: Upper> Clients<U> {
         }
         if hot.outstanding() > 0 {
             if restart || !hot.has(flags::TIMER) {
-                cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
-                hot.set(flags::TIMER);
+                start_timer(hot, cold, least, tail, now);
             }
             return;
+        }
+        if hot.take(flags::TAIL) {
+            // A rest is as long as ever, see `send_new`.
+            cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
         }
         let more = hot.unsent() > 0 || (hot.has(flags::OUR_FIN) && !hot.fin_sent());
         if hot.snd_wnd == 0 && more {
@@ -140,11 +153,39 @@ impl<U: Upper> Clients<U> {
         }
     }
 
+    /// Whether silence is to be broken by a tail loss probe: once, and while nothing is known to be lost (RFC 8985, 7.2).
+    #[inline]
+    pub(super) fn may_probe_tail(&mut self, slot: u32) -> bool {
+        let hot = self.slab.hot(slot);
+        let spoken = flags::SACK | flags::TIMESTAMPS;
+        self.config.tail_loss_probe
+            && hot.flags & (spoken | flags::TAIL_PROBED) == spoken
+            && hot.backoff == 0
+            && (self.slab.cold(slot).extra == NONE
+                || self.slab.extra(slot).is_none_or(|extra| extra.sent.phase == Phase::Open))
+    }
+
     /// Bytes of data that were sent and not acknowledged.
     pub(super) fn flight(&self, slot: u32) -> u32 {
         let hot = self.slab.hot(slot);
         data_sent(hot, hot.snd_una)
     }
+}
+
+/// Starts the timer: for a retransmission or, where one comes before, for a tail loss probe.
+#[inline]
+pub(super) fn start_timer<S>(hot: &mut Hot, cold: &mut Cold<S>, least: u32, tail: bool, now: Now) {
+    let timeout = backed_off(cold.rto(least), hot.backoff);
+    let alone = hot.outstanding() <= u32::from(cold.mss);
+    let sooner = if tail { cold.tail_timeout(alone).filter(|sooner| *sooner < timeout) } else { None };
+    cold.resend_at = now.ms.wrapping_add(sooner.unwrap_or(timeout));
+    hot.clear(flags::TAIL);
+    hot.set(flags::TIMER | if sooner.is_some() { flags::TAIL } else { 0 });
+}
+
+/// Whether the first SACK block tells of something that came twice (RFC 2883).
+fn repeats_old(segment: &Segment) -> bool {
+    segment.options.sacks.iter().next().is_some_and(|(_, right)| Seq(right).at_or_before(segment.ack()))
 }
 
 /// Slow start, and congestion avoidance above the threshold (RFC 5681, 3.1).

@@ -42,7 +42,9 @@ impl<U: Upper> Clients<U> {
             hot.set(flags::ACK_NOW);
         }
         let deadline = !earlier(now.ms, hot.deadline);
-        if hot.has(flags::TIMER) && !earlier(now.ms, cold.resend_at) {
+        if hot.has(flags::TAIL) && !earlier(now.ms, cold.resend_at) {
+            self.on_silence(slot, now);
+        } else if hot.has(flags::TIMER) && !earlier(now.ms, cold.resend_at) {
             if hot.unanswered >= self.config.max_retransmits {
                 self.abort(slot, now, Why::TimedOut, upper);
                 return Next::Gone;
@@ -56,6 +58,17 @@ impl<U: Upper> Clients<U> {
         Next::At(self.due(slot, now))
     }
 
+    /// Nothing came back for two round-trip times: the last segment is sent again, so that the peer tells what it has
+    /// (RFC 8985, 7.3). Nothing is taken for lost yet.
+    fn on_silence(&mut self, slot: u32, now: Now) {
+        let least = self.config.min_rto;
+        let (hot, cold) = self.slab.both(slot);
+        hot.clear(flags::TAIL | flags::TIMED);
+        hot.set(flags::TAIL_PROBE | flags::TAIL_PROBED);
+        cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
+        self.counters.tail_probes += 1;
+    }
+
     /// Nothing came back in time (RFC 6298, 5.4 to 5.6), or the window is still closed (RFC 9293, 3.8.6.1).
     fn on_resend_timer(&mut self, slot: u32, now: Now) {
         let least = self.config.min_rto;
@@ -63,7 +76,7 @@ impl<U: Upper> Clients<U> {
         let (hot, cold) = self.slab.both(slot);
         hot.unanswered = hot.unanswered.saturating_add(1);
         hot.backoff = hot.backoff.saturating_add(1);
-        hot.clear(flags::TIMED);
+        hot.clear(flags::TIMED | flags::TAIL_PROBE | flags::TAIL_PROBED);
         cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
         if hot.has(flags::PERSIST) {
             hot.set(flags::PROBE);

@@ -67,6 +67,8 @@ pub struct Counters {
     pub retransmits: u64,
     /// Retransmission timeouts.
     pub timeouts: u64,
+    /// Tail loss probes: ends of flights that were sent again before that.
+    pub tail_probes: u64,
     /// Probes of a closed window.
     pub window_probes: u64,
     /// Answers to segments of no connection that were not sent because too many waited.
@@ -304,7 +306,7 @@ impl<U: Upper> Clients<U> {
     fn queue_if_due(&mut self, slot: u32) {
         let hot = self.slab.hot(slot);
         let fin = hot.has(flags::OUR_FIN) && !hot.fin_sent();
-        let asks = hot.has(flags::ACK_NOW | flags::RESEND | flags::PROBE);
+        let asks = hot.has(flags::ACK_NOW | flags::RESEND | flags::PROBE | flags::TAIL_PROBE);
         if asks || hot.unsent() > 0 || fin || self.slab.cold(slot).extra != NONE {
             self.queue(slot);
         }

@@ -2,7 +2,7 @@
 
 use irl_wire::packet::tcp_flags;
 
-use super::acknowledge::backed_off;
+use super::acknowledge::start_timer;
 use super::open::initial_window;
 use super::{Clients, Now, Reply, data_sent};
 use crate::connection::{NONE, flags};
@@ -51,6 +51,14 @@ impl<U: Upper> Clients<U> {
             && let Some(again) = self.recover(slot, now)
         {
             return Some(again);
+        }
+        if self.slab.hot_mut(slot).take(flags::TAIL_PROBE) {
+            let most = self.most(slot);
+            let hot = self.slab.hot(slot);
+            // All before the last segment are full.
+            let before = data_sent(hot, hot.snd_una).saturating_sub(1) / most * most;
+            let from = hot.snd_una + before;
+            return Some(self.send_again(slot, from, None, now));
         }
         if let Some(fresh) = self.send_new(slot, now) {
             return Some(fresh);
@@ -117,6 +125,7 @@ impl<U: Upper> Clients<U> {
         let most = self.most(slot);
         let in_flight = self.in_flight(slot);
         let least = self.config.min_rto;
+        let tail = self.may_probe_tail(slot);
         let (hot, cold) = self.slab.both(slot);
         let unsent = hot.unsent();
         let finishes = hot.has(flags::OUR_FIN) && !hot.fin_sent();
@@ -148,8 +157,8 @@ impl<U: Upper> Clients<U> {
         if alone {
             // The timer starts with the first that is outstanding.
             hot.clear(flags::PERSIST);
-            hot.set(flags::TIMER | flags::TIMED);
-            cold.resend_at = now.ms.wrapping_add(backed_off(cold.rto(least), hot.backoff));
+            hot.set(flags::TIMED);
+            start_timer(hot, cold, least, tail, now);
         }
         let mut set = if fin { tcp_flags::FIN } else { 0 };
         if last && len > 0 {

@@ -319,7 +319,7 @@ fn seconds(ns: u64) -> String {
 }
 
 fn config(case: &Case) -> Config {
-    let mut config = Config::new([1, 2], false, OUR_STAMPS);
+    let mut config = Config { tail_loss_probe: false, ..Config::new([1, 2], false, OUR_STAMPS) };
     for (field, value) in &case.settings {
         let value = *value;
         match &field[..] {
@@ -327,6 +327,7 @@ fn config(case: &Case) -> Config {
             "mtu" => config.mtu = value as u16,
             "window" => config.window = value as u32,
             "min_rto" => config.min_rto = value as u32,
+            "tail_loss_probe" => config.tail_loss_probe = value != 0,
             "max_retransmits" => config.max_retransmits = value as u8,
             "delayed_ack" => config.delayed_ack = value as u32,
             "linger" => config.linger = value as u32,

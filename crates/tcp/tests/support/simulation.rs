@@ -37,6 +37,7 @@ pub struct Outcome {
     pub dialogues: usize,
     pub finished: usize,
     pub retransmits: u64,
+    pub tail_probes: u64,
     pub bytes: u64,
     pub packets: u64,
     pub ends: Vec<Option<Why>>,
@@ -48,6 +49,7 @@ impl Outcome {
         self.dialogues += other.dialogues;
         self.finished += other.finished;
         self.retransmits += other.retransmits;
+        self.tail_probes += other.tail_probes;
         self.bytes += other.bytes;
         self.packets += other.packets;
     }
@@ -174,6 +176,7 @@ impl Simulation {
         config.linger = 100_000_000;
         config.patience = 100_000_000;
         config.min_rto = random.pick(&[200, 1000]);
+        config.tail_loss_probe = random.percent(70);
         if weather.changed > 0 {
             (config.linger, config.patience) = (600_000, 600_000);
         }
@@ -385,7 +388,8 @@ impl Simulation {
         if !machine.clients.is_empty() || machine.clients.next_expiry_ns().is_some() || machine.clients.has_output() {
             faults.push(format!("{} connections are left", machine.clients.len()));
         }
-        let mut outcome = Outcome { dialogues: theirs.len(), packets, ..Outcome::default() };
+        let tail_probes = machine.clients.counters().tail_probes;
+        let mut outcome = Outcome { dialogues: theirs.len(), packets, tail_probes, ..Outcome::default() };
         let lossy = weather.loss > 0 || weather.corrupt > 0;
         for (number, theirs) in theirs.iter().enumerate() {
             let (plan, ours) = (machine.upper.plans[number], machine.upper.ours[number]);

@@ -153,6 +153,7 @@ impl Scene {
         config.max_buffered = random.pick(&[0, 3000, 1 << 20]);
         config.max_retransmits = random.pick(&[0, 1, 3, 7]);
         config.min_rto = random.pick(&[0, 1, 200, 1000]);
+        config.tail_loss_probe = random.percent(70);
         config.delayed_ack = random.pick(&[0, 1, 40, 499]);
         config.linger = random.pick(&[0, 1, 10_000]);
         config.patience = random.pick(&[1, 1000, 300_000]);
