@@ -1,7 +1,9 @@
-"""Who probes, told to whoever is probed: the probe description file of RFC 9511, `probing.txt`.
+"""Who probes, told to whoever is probed: the Probe Description File of RFC 9511, `probing.txt`.
 
-It has the format of RFC 9116 (`security.txt`), and one field more, `Description`. It is served over HTTPS as
-`/.well-known/probing.txt` by the addresses that probes come from, or by the names their reverse DNS gives.
+By its section 2.2 the file has the format of `security.txt` (RFC 9116, section 4) and should have the fields Canonical,
+Contact, Expires and Preferred-Languages of that, and one more in one line, Description. By section 3 it is found at
+`/.well-known/probing.txt`, over HTTPS, of the name that the reverse DNS of a probe's source gives, and of that address
+itself. The sections named below are those of RFC 9116 where nothing else is said.
 """
 
 import re
@@ -17,10 +19,21 @@ from irlstack.policy import Policy, config_files, read_tables
 
 WELL_KNOWN = "/.well-known/probing.txt"
 VALID = timedelta(days=180)
-"""How long a file is valid when nothing else was said; RFC 9116 wants less than a year (section 2.5.5)."""
-_MOST_VALID = timedelta(days=366)
+"""How long a file is valid when nothing else was said; section 2.5.5 recommends less than a year."""
+_MOST_VALID = timedelta(days=365)
 _KNOWN = ("Canonical", "Contact", "Expires", "Preferred-Languages", "Description")
-_FIELD = re.compile(r"([!-9;-~]+):[ \t](.*)")
+_FIELD = re.compile(r"([!-9;-~]+): (.*)")
+"""Section 4: a name, a colon, one space, the value."""
+_URI = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?:[A-Za-z0-9._~:/?#\[\]@!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+")
+"""RFC 3986, section 3, less what only a parser of its own would find."""
+_DATE_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?(Z|[+-]\d\d:\d\d)", re.IGNORECASE)
+"""RFC 3339, section 5.6."""
+_SIGNED = re.compile(
+    r"-----BEGIN PGP SIGNED MESSAGE-----\r?\n(?:[^\r\n]+\r?\n)*\r?\n(.*?)-----BEGIN PGP SIGNATURE-----\r?\n"
+    r".*?-----END PGP SIGNATURE-----\s*",
+    re.DOTALL,
+)
+"""A cleartext signature (RFC 4880, section 7) around the file."""
 _LANGUAGE = re.compile(r"[A-Za-z]{1,8}(-[A-Za-z0-9]{1,8})*")
 
 
@@ -37,10 +50,12 @@ class Identity:
     <BLANKLINE>
 
     Attributes:
-        contact: an e-mail address, or a URI (mailto:, tel:, https:).
+        contact: an e-mail address, or a URI (mailto:, tel:, https:). A group's: section 7 of RFC 9511 advises against
+            what identifies a person.
         description: in a line, what the probes are for.
         opt_out: in a line, how a network gets out of it; becomes part of the description.
-        canonical: the https URI at which the file is found.
+        canonical: the https URI at which the file is found, or several with spaces between them: one that is read
+            elsewhere should not be trusted (section 2.5.2).
         languages: languages that the contact understands, as "en, de".
     """
 
@@ -83,17 +98,17 @@ class Identity:
         if not self.contact:
             raise ConfigError("A probing.txt needs somebody to write to: give --contact, or contact in irlstack.toml.")
         told = [self.description, f"To opt out: {self.opt_out}" if self.opt_out else None]
-        values = {
-            "Canonical": self.canonical,
-            "Contact": _uri(self.contact),
-            "Expires": f"{expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}",
-            "Preferred-Languages": self.languages,
-            "Description": " ".join(each for each in told if each),
-        }
-        for name, value in values.items():
+        values = [
+            *(("Canonical", each) for each in (self.canonical or "").split()),
+            ("Contact", _uri(self.contact)),
+            ("Expires", f"{expires.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}"),
+            ("Preferred-Languages", self.languages),
+            ("Description", " ".join(each for each in told if each)),
+        ]
+        for name, value in values:
             if value and not value.isprintable():
                 raise ConfigError(f"{name} has to be one line of printable text.")
-        lines = [f"{name}: {value}" for name, value in values.items() if value]
+        lines = [f"{name}: {value}" for name, value in values if value]
         text = "\n".join(["# Who probes: RFC 9511.", *lines, ""])
         wrong, _ = check(text, now)
         if wrong:
@@ -104,24 +119,27 @@ class Identity:
 def check(text: str, now: datetime | None = None) -> tuple[list[str], list[str]]:
     r"""What is wrong with a probing.txt, and what it should have and has not; a sentence each.
 
+    Around the file there may be a signature (section 2.3); it is not verified.
+
     >>> check("Contact: mailto:scan@example.org\n")[0]
-    ['There is no Expires: RFC 9116 wants one, a time as 2027-01-31T00:00:00Z.']
+    ['There is no Expires: section 2.5.5 of RFC 9116 wants one, a time as 2027-01-31T00:00:00Z.']
     """
     now = now or datetime.now(UTC)
     wrong: list[str] = []
     lacking: list[str] = []
-    values = _parse(text, wrong)
+    values = _parse(text, wrong, lacking)
     if not values["Contact"]:
-        wrong.append("There is no Contact: RFC 9116 wants at least one, a URI such as mailto:scan@example.org.")
-    wrong += [
-        f"Contact {each!r} is no URI of mailto:, tel: or https:." for each in values["Contact"] if not _is_contact(each)
-    ]
-    wrong += [f"Canonical {each!r} is no https URI." for each in values["Canonical"] if not each.startswith("https://")]
-    for name in ("Expires", "Preferred-Languages"):
+        wrong.append(
+            "There is no Contact: section 2.5.3 of RFC 9116 wants at least one, a URI such as mailto:scan@example.org."
+        )
+    for name in ("Contact", "Canonical"):
+        for each in values[name]:
+            _check_uri(name, each, wrong)
+    for name, section in (("Expires", "2.5.5"), ("Preferred-Languages", "2.5.8")):
         if len(values[name]) > 1:
-            wrong.append(f"{name} is there {len(values[name])} times, and may be once.")
+            wrong.append(f"{name} is there {len(values[name])} times; section {section} of RFC 9116 allows one.")
     if not values["Expires"]:
-        wrong.append("There is no Expires: RFC 9116 wants one, a time as 2027-01-31T00:00:00Z.")
+        wrong.append("There is no Expires: section 2.5.5 of RFC 9116 wants one, a time as 2027-01-31T00:00:00Z.")
     for each in values["Expires"]:
         _check_time(each, now, wrong, lacking)
     for each in values["Preferred-Languages"]:
@@ -133,46 +151,58 @@ def check(text: str, now: datetime | None = None) -> tuple[list[str], list[str]]
         ("Preferred-Languages", "which languages are understood"),
     ):
         if not values[name]:
-            lacking.append(f"There is no {name}: RFC 9511 says that it should tell {why}.")
+            lacking.append(f"There is no {name}: section 2.2 of RFC 9511 says that it should tell {why}.")
     return wrong, lacking
 
 
-def _parse(text: str, wrong: list[str]) -> Mapping[str, list[str]]:
-    """Values by the names that we know; names differ in case as they like, and others are passed over."""
+def _parse(text: str, wrong: list[str], lacking: list[str]) -> Mapping[str, list[str]]:
+    """Values by the names that we know; names differ in case as they like, and others are passed over (section 2.4)."""
     values: dict[str, list[str]] = {name: [] for name in _KNOWN}
     spelt = {name.lower(): name for name in _KNOWN}
-    for number, line in enumerate(text.splitlines(), 1):
-        if not line.strip() or line.startswith("#"):
+    if (signed := _SIGNED.fullmatch(text)) is not None:
+        lacking.append("It is signed; whether the signature is good was not looked at.")
+        text = re.sub(r"(?m)^- ", "", signed[1])
+    if text and not text.endswith("\n"):
+        wrong.append("The last line has no end: section 2.2 of RFC 9116 wants a line feed after every line.")
+    for number, raw in enumerate(text.removesuffix("\n").split("\n"), 1):
+        line = raw.removesuffix("\r").rstrip(" \t")
+        if not line or (line.startswith("#") and line.replace("\t", " ").isprintable()):
             continue
-        match = _FIELD.fullmatch(line)
+        match = _FIELD.fullmatch(line) if line.replace("\t", " ").isprintable() else None
         if match is None:
             wrong.append(f"Line {number} is no 'Name: value', and no comment: {line[:60]!r}.")
         elif (name := spelt.get(match[1].lower())) is not None:
-            values[name].append(match[2].strip())
+            values[name].append(match[2])
     return values
+
+
+def _check_uri(name: str, text: str, wrong: list[str]) -> None:
+    section = "2.5.3" if name == "Contact" else "2.5.2"
+    match = _URI.fullmatch(text)
+    if match is None:
+        wrong.append(
+            f"{name} {text!r} is no URI, as section {section} of RFC 9116 wants; mailto:, tel: and https: are."
+        )
+    elif match[1].lower() == "http" or (match[1].lower() == "https" and not text.startswith("https://")):
+        wrong.append(f"{name} {text!r} has to begin with https:// (section {section} of RFC 9116).")
 
 
 def _check_time(text: str, now: datetime, wrong: list[str], lacking: list[str]) -> None:
     try:
-        expires = datetime.fromisoformat(text.upper())
+        expires = datetime.fromisoformat(text.upper()) if _DATE_TIME.fullmatch(text) else None
     except ValueError:
         expires = None
-    if expires is None or expires.tzinfo is None:
+    if expires is None:
         wrong.append(f"Expires {text!r} is no time of RFC 3339; write 2027-01-31T00:00:00Z.")
     elif expires <= now:
         wrong.append(f"It expired on {expires:%Y-%m-%d}: nobody will believe it any more.")
-    elif expires > now + _MOST_VALID:
-        lacking.append(f"It is valid until {expires:%Y-%m-%d}: RFC 9116 says that a year is the most it should be.")
+    elif expires >= now + _MOST_VALID:
+        lacking.append(f"It is valid until {expires:%Y-%m-%d}: section 2.5.5 of RFC 9116 recommends less than a year.")
 
 
 def _uri(contact: str) -> str:
     """A contact as a URI; a bare e-mail address becomes one."""
     return f"mailto:{contact}" if re.fullmatch(r"[^\s:/@]+@[^\s:/@]+", contact) else contact
-
-
-def _is_contact(text: str) -> bool:
-    address = re.fullmatch(r"mailto:[^\s@]+@[^\s@]+|tel:\+?[0-9().-]+|https://\S+", text, re.IGNORECASE)
-    return address is not None
 
 
 def parse_expires(text: str) -> datetime:

@@ -4,19 +4,32 @@ A plan says where in its order a target stands. A run notes every second how far
 was probed when is known to a second, and nobody has to keep a line for each probe.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from ipaddress import ip_address
+from ipaddress import IPv4Address, IPv6Address, ip_address
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from irlstack._core import Plan, Probe
+from irlstack._core import Plan, PrefixSet, Probe
 from irlstack.errors import ConfigError, IrlError
 
-Moment = tuple[datetime, datetime]
-"""After the first, and not after the second."""
+
+class Moment(NamedTuple):
+    """When a target was probed.
+
+    Attributes:
+        after: after this,
+        until: and not after that. A second, and more where targets waited for their turn (`--prefix-budget`, or a
+            neighbour's MAC), or were left by an interface that went, until none of these was left.
+        certain: whether it was probed at all. Not, when the run ended while some still waited.
+    """
+
+    after: datetime
+    until: datetime
+    certain: bool = True
 
 
 @dataclass(frozen=True)
@@ -88,9 +101,28 @@ class Ledger:
         if is_run(document):
             self.runs.append((document, path))
 
-    def without_plan(self) -> list[Path]:
-        """Runs that nothing can be told of, because their plan is not here."""
-        return [path for run, path in self.runs if run["plan_fingerprint"] not in self.plans]
+    def without_plan(self, target: str | None = None) -> list[Path]:
+        """Runs that nothing can be told of, because their plan is not here.
+
+        Args:
+            target: leave out those whose metadata tell that it was not among their targets.
+        """
+        orphans = [(run, path) for run, path in self.runs if run["plan_fingerprint"] not in self.plans]
+        return [path for run, path in orphans if target is None or may_have_named(run, target)]
+
+    def with_list(self) -> list[Path]:
+        """Runs that took their targets from a list while they went on, in its order and not in that of a plan."""
+        return [path for run, path in self.runs if run.get("list") is not None]
+
+    def without_run(self, target: str) -> list[Path]:
+        """Plans with a target of whose shard no run is here: one may have been killed, or be kept elsewhere."""
+        known = {(run["plan_fingerprint"], run["shard_num"]) for run, _ in self.runs}
+        found = []
+        for fingerprint, (plan, path) in self.plans.items():
+            places = [place for name in _targets(plan, target) if (place := plan.find(name)) is not None]
+            if any((fingerprint, shard) not in known for shard, _ in places):
+                found.append(path)
+        return found
 
     def find(self, target: str) -> Iterator[Entry]:
         """The runs that probed a target, in the order of time.
@@ -109,11 +141,13 @@ class Ledger:
                     places.setdefault((fingerprint, shard), []).append((name, position))
         entries = []
         for run, path in self.runs:
+            if run.get("list") is not None:
+                continue
             fingerprint = run["plan_fingerprint"]
             for name, position in places.get((fingerprint, run["shard_num"]), ()):
                 if probed := list(moments(run, position)):
                     entries.append(Entry(name, probed, run, path, self.plans[fingerprint][1]))
-        entries.sort(key=lambda entry: entry.probed[0])
+        entries.sort(key=lambda entry: entry.probed[0].after)
         return iter(entries)
 
 
@@ -124,29 +158,63 @@ def is_run(document: object) -> bool:
 
 
 def moments(run: Mapping[str, Any], position: int) -> Iterator[Moment]:
-    """When a run came past a position of its shard, once a pass; to a second, since it notes its watermark each."""
+    """When a run came past a position of its shard, once a pass; to a second, since it notes its watermark each.
+
+    All its workers take positions from the one watermark, whatever interface they send by.
+    """
     if run["start_time"] is None:
         return
     start = datetime.fromisoformat(run["start_time"])
     for number in range(run.get("reprobe", 0) + 1):
         before = start
-        for second in run["per_second"]:
+        for at, second in enumerate(run["per_second"]):
             now = start + timedelta(seconds=second["elapsed_s"])
             # A run without later passes, of an older version, has no pass to name.
             reached = (0, second["watermark"]) if number == 0 else (second["pass"], second["pass_watermark"])
             if reached > (number, position):
-                yield before, now
+                yield _until_none_waited(before, start, run["per_second"][at:])
                 break
             before = now
 
 
+def _until_none_waited(after: datetime, start: datetime, seconds: Sequence[Mapping[str, Any]]) -> Moment:
+    """From the second in which a position was taken on, the first at whose end nobody waited."""
+    for second in seconds:
+        # Older versions did not tell; their runs had nothing to wait for but neighbours, for 3 s at the most.
+        if not second.get("waiting"):
+            return Moment(after, start + timedelta(seconds=second["elapsed_s"]))
+    return Moment(after, start + timedelta(seconds=seconds[-1]["elapsed_s"]), certain=False)
+
+
+def may_have_named(run: Mapping[str, Any], target: str) -> bool:
+    """Whether a target may be among those that a run's metadata name; so it is where they name not all, or files."""
+    of = run.get("targets")
+    if of is None or of["given_count"] > len(of["given"]) or of["allow_files"] or of["list"] is not None:
+        return True
+    address, _ = parse(target)
+    if f"ipv{address.version}" != of["family"]:
+        return False
+    return not of["given"] or address in PrefixSet(*of["given"])
+
+
+def parse(target: str) -> tuple[IPv4Address | IPv6Address, int | None]:
+    """Address and port of "192.0.2.7:443" or "[2001:db8::7]:443"; no port where there is only an address.
+
+    Raises:
+        ConfigError: it is neither.
+    """
+    for name, port in ((target, None), (target.rpartition(":")[0], target.rpartition(":")[2])):
+        with contextlib.suppress(ValueError):
+            address = ip_address(name.removeprefix("[").removesuffix("]"))
+            if port is None or (port.isascii() and port.isdigit()):
+                return address, None if port is None else int(port)
+    raise ConfigError(f"{target!r} is no target; write 192.0.2.7 or 192.0.2.7:443.")
+
+
 def _targets(plan: Plan, target: str) -> Iterator[str]:
     """What this is called in a plan: with each of the plan's ports, where only an address is given."""
-    try:
-        address = ip_address(target.removeprefix("[").removesuffix("]"))
-    except ValueError:
-        if not target.rpartition(":")[2].isdigit():
-            raise ConfigError(f"{target!r} is no target; write 192.0.2.7 or 192.0.2.7:443.") from None
+    address, port = parse(target)
+    if port is not None:
         yield target
         return
     if not Probe(plan.probe_module, **plan.probe_args).needs_port:

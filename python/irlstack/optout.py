@@ -14,6 +14,7 @@ import time
 import weakref
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,11 +54,25 @@ class OptOut:
         lines: those that hold.
         expired: those that do not any more.
         text: the file with nothing where expired lines were, so that the others keep their numbers.
+        path: the file.
+        sha256: of all of it, in hexadecimal.
     """
 
     lines: list[Line]
     expired: list[Line]
     text: bytes
+    path: Path
+    sha256: str
+
+    @property
+    def lines_held(self) -> int:
+        """How many lines hold."""
+        return len(self.lines)
+
+    @property
+    def lines_expired(self) -> int:
+        """How many do not any more."""
+        return len(self.expired)
 
 
 def read(path: Path, today: date | None = None) -> OptOut:
@@ -75,13 +90,14 @@ def read(path: Path, today: date | None = None) -> OptOut:
     kept: list[bytes] = []
     lines: list[Line] = []
     expired: list[Line] = []
-    for number, raw in enumerate(path.read_bytes().split(b"\n"), 1):
+    whole = path.read_bytes()
+    for number, raw in enumerate(whole.split(b"\n"), 1):
         line = _parse(path, number, raw)
         is_over = line is not None and line.until is not None and line.until < today
         kept.append(b"" if is_over else raw)
         if line is not None:
             (expired if is_over else lines).append(line)
-    return OptOut(lines, expired, b"\n".join(kept))
+    return OptOut(lines, expired, b"\n".join(kept), path, sha256(whole).hexdigest())
 
 
 def _parse(path: Path, number: int, raw: bytes) -> Line | None:
@@ -142,7 +158,7 @@ class Watch:
     def _deny(self, run: "RawRun") -> None:
         try:
             optout = read(self._path)
-            run.deny(self._path, optout.text)
+            run.deny(optout)
         except (IrlError, OSError) as error:
             _log.warning("The opt-out file cannot be read again, and what it said before holds: %s", error)
         else:

@@ -12,7 +12,7 @@ from irlstack.errors import ConfigError
 
 SYSTEM_FILE = Path("/etc/irlstack/irlstack.toml")
 _TABLES = {
-    "policy": ("contact", "authorized", "blocklist_file", "optout_file", "rate"),
+    "policy": ("contact", "authorized", "blocklist_file", "optout_file", "rate", "prefix_budget"),
     "identity": ("contact", "description", "opt_out", "canonical", "languages"),
 }
 """What an irlstack.toml may have: the fields of `Policy`, and those of `irlstack.identity.Identity`."""
@@ -23,8 +23,10 @@ class Policy:
     """What globally reachable targets need before a frame may leave: all four. It is enforced in Rust, frame by frame.
 
     >>> import irlstack as irl
-    >>> irl.Policy(contact="scan@example.org", authorized="ticket 4711", rate=1000)
-    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist_file=None, optout_file=None, rate=1000.0)
+    >>> policy = irl.Policy(contact="scan@example.org", authorized="ticket 4711", rate=1000)
+    >>> policy.over(irl.Policy(rate=5, prefix_budget=0.1))  # doctest: +NORMALIZE_WHITESPACE
+    Policy(contact='scan@example.org', authorized='ticket 4711', blocklist_file=None, optout_file=None, rate=1000.0,
+    prefix_budget=0.1)
 
     Attributes:
         contact: whom a probed network can write to, an e-mail address or URL.
@@ -33,6 +35,8 @@ class Policy:
         optout_file: who asked to be left alone, with reason and expiry (see `irlstack.optout`); it is looked at again
             while a run goes on. What is in it is probed by no run, whatever the plan says.
         rate: the most frames a second; 0 = as fast as our own loss allows, which is never towards global addresses.
+        prefix_budget: the most probes a second that a scan or an exchange sends to any /24 of IPv4 or /48 of IPv6.
+            Targets whose prefix has had its share wait, and none is left out.
     """
 
     contact: str | None = None
@@ -40,6 +44,7 @@ class Policy:
     blocklist_file: Path | None = None
     optout_file: Path | None = None
     rate: float | None = None
+    prefix_budget: float | None = None
 
     def __post_init__(self) -> None:
         for name in ("blocklist_file", "optout_file"):
@@ -49,16 +54,22 @@ class Policy:
             if not 0 <= self.rate < float("inf"):
                 raise ConfigError(f"A rate of {self.rate} is not possible: give frames a second, or 0.")
             object.__setattr__(self, "rate", float(self.rate))
+        if self.prefix_budget is not None:
+            if not 0 < self.prefix_budget < float("inf"):
+                raise ConfigError(
+                    f"A prefix budget of {self.prefix_budget} is not possible: give probes a second, above 0."
+                )
+            object.__setattr__(self, "prefix_budget", float(self.prefix_budget))
 
     @property
-    def opted_out(self) -> tuple[Path, bytes] | None:
+    def opted_out(self) -> optout.OptOut | None:
         """The opt-out file and what of it holds today, for the core.
 
         Raises:
             ConfigError: a line of it cannot be read.
             OSError: it cannot be read at all.
         """
-        return None if self.optout_file is None else (self.optout_file, optout.read(self.optout_file).text)
+        return None if self.optout_file is None else optout.read(self.optout_file)
 
     def over(self, base: Self) -> Self:
         """This policy with what it leaves open taken from `base`."""
@@ -118,9 +129,10 @@ def read_tables(path: Path) -> dict[str, dict[str, Any]]:
             raise ConfigError(f"{path}: {name} has to be a table, [{name}].")
         _refuse_unknown(path, table, known, f"key of [{name}]")
         for key, value in table.items():
-            wanted = (int, float) if key == "rate" else (str,)
+            is_number = key in ("rate", "prefix_budget")
+            wanted = (int, float) if is_number else (str,)
             if not isinstance(value, wanted) or isinstance(value, bool):
-                raise ConfigError(f"{path}: {key} = {value!r} should be a {'number' if key == 'rate' else 'text'}.")
+                raise ConfigError(f"{path}: {key} = {value!r} should be a {'number' if is_number else 'text'}.")
     return document
 
 

@@ -49,6 +49,8 @@ class RunKeywords(PlanKeywords, total=False):
         shard: which shard of it, from 0.
         policy: who is responsible; by default what the configuration files say.
         authorized: who authorised the run, in place of the policy's.
+        optout_file: who asked to be left alone, in place of the policy's file (see `irlstack.optout`).
+        prefix_budget: the most probes a second to any /24 of IPv4 or /48 of IPv6, in place of the policy's.
         sender_threads: sender threads, one a core, spread over the interfaces; one for each interface when None.
         cores: numbers of the CPUs that they are bound to, in turn; the system chooses when there are none.
         reprobe: how often those that are silent are probed again: so many more passes over the targets, each to those
@@ -72,6 +74,8 @@ class RunKeywords(PlanKeywords, total=False):
     shard: int
     policy: Policy | None
     authorized: str | None
+    optout_file: Path | None
+    prefix_budget: float | None
     sender_threads: int | None
     cores: Sequence[int]
     reprobe: int
@@ -137,7 +141,8 @@ class ExchangeKeywords(RunKeywords, total=False):
 _RUN_KEYWORDS = (frozenset(ScanKeywords.__annotations__) | frozenset(ExchangeKeywords.__annotations__)) - frozenset(
     PlanKeywords.__annotations__
 )
-_NOT_FOR_THE_CORE = frozenset({"plan", "policy", "authorized", "notes", "user_metadata"})
+_OF_THE_POLICY = ("authorized", "optout_file", "prefix_budget")
+_NOT_FOR_THE_CORE = frozenset({"plan", "policy", *_OF_THE_POLICY, "notes", "user_metadata"})
 
 
 class Request:
@@ -172,8 +177,7 @@ class Request:
                 what = next(iter(plan), "targets")
                 raise ConfigError(f"A plan says what is probed: {what} cannot be given beside it.")
         policy: Policy = run.get("policy") or base or Policy.from_config()
-        if run.get("authorized") is not None:
-            policy = Policy(authorized=run["authorized"]).over(policy)
+        policy = Policy(**{name: run.get(name) for name in _OF_THE_POLICY}).over(policy)
         if self.source is not None and given is None:
             # The plan says where targets may lie and not which they are, so that it has no place to number them all.
             plan.setdefault("max_targets", MOST_TARGETS)

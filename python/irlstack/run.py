@@ -10,6 +10,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from irlstack import notebook
 from irlstack._core import Batch, RawList, RawOutputs, RawRun, record_run
 from irlstack.errors import ConfigError
 
@@ -99,8 +100,16 @@ class Run:
         if self._raw is None:
             return "<Run, not begun>"
         stats = self.stats
-        state = "sending" if stats["sending"] else "done" if self._raw.is_finished() else "receiving"
-        return f"<Run, {state}: {stats['probes_sent']:,} sent, {stats['found']:,} found>"
+        return f"<Run, {self._state()}: {stats['probes_sent']:,} sent, {stats['found']:,} found>"
+
+    def _repr_html_(self) -> str:
+        """A short table, as notebooks show it."""
+        return notebook.table(self._state(), self.summary)
+
+    def _state(self) -> str:
+        if self._raw is None:
+            return "not begun"
+        return "sending" if self.stats["sending"] else "done" if self._raw.is_finished() else "receiving"
 
     @property
     def stats(self) -> dict[str, Any]:

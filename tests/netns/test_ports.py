@@ -9,6 +9,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 
 import irlstack as irl
 from irlstack.lab import Lab, netns
+from irlstack.ledger import Ledger
 from tests.netns.conftest import IRLSTACK, SPARE, Pair, Scan, sh
 from tests.netns.frames import Syn, is_syn
 
@@ -264,6 +266,30 @@ def test_one_interface_taken_down_is_said_and_the_other_does_what_is_left(
     assert len(rows) == document["found"] > stats["probes_sent"] - stats["device_lost"] - 5_000
     assert len({row["saddr"] for row in rows}) == len(rows)
     assert busy_ports.attached() == []
+
+
+def test_the_ledger_knows_the_second_of_each_probe_also_when_an_interface_goes(
+    busy_ports: Ports, tmp_path: Path
+) -> None:
+    """Both take from one watermark; what the one that goes had taken is probed later, by the other."""
+    pair, plan = busy_ports.pair, irl.Plan("10.0.0.0/16", ports=80, rate=40_000, source_ip=[SPARE, SPARE2])
+    plan.save(tmp_path / "plan.toml")
+    given = ["--plan", str(tmp_path / "plan.toml"), "-c", "1", "--engine", "packet", "-q", "-i", "va,va2"]
+    outputs = ["-o", str(tmp_path / "rows.csv"), "-f", "saddr,timestamp", "-m", str(tmp_path / "run.json")]
+    process = pair.start([*IRLSTACK, "scan", *given, *outputs])
+    busy_ports.await_frames(8_000)
+    sh("ip", "-n", pair.a, "link", "set", "va2", "down")
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 5, stderr
+    book, slack = Ledger.of(tmp_path), timedelta(seconds=0.2)
+    rows = rows_of(tmp_path / "rows.csv")
+    assert len(rows) > 58_000
+    for row in rows[:: len(rows) // 400]:
+        (entry,) = book.find(f"{row['saddr']}:80")
+        ((after, until, certain),) = entry.probed
+        assert certain
+        assert after - slack <= datetime.fromisoformat(row["timestamp"]) <= until + slack
+        assert until - after < timedelta(seconds=2.2)
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,8 @@ def test_every_answer_came_right_after_the_second_the_ledger_names(runs: Path) -
     for row in rows.iter_rows(named=True):
         target = f"{IPv4Address(row['saddr'])}:{row['sport']}"
         (entry,) = book.find(target)
-        ((after, until),) = entry.probed
+        ((after, until, certain),) = entry.probed
+        assert certain
         assert until - after < timedelta(seconds=1.1)
         assert after - SLACK <= row["timestamp"] <= until + SLACK, target
 
@@ -107,6 +108,82 @@ def test_runs_whose_plan_is_gone_are_said_to_be_unknown(command: Command, runs: 
     assert done.err.count("passed over") == 2
 
 
+@pytest.fixture(scope="module")
+def busy(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, pl.DataFrame]:
+    """A run whose targets waited for their turn, for longer than a second."""
+    folder = tmp_path_factory.mktemp("busy")
+    plan = irl.Plan("10.3.0.0/24", "10.3.128.0/26", ports=80, rate=0, seed=5)
+    plan.save(folder / "plan.toml")
+    world = irl.World(seed=1, everything_open=True)
+    run = irl.scan(plan=plan, engine="sim", world=world, cooldown_time=0.2, prefix_budget=100)
+    rows = pl.DataFrame(run)
+    (folder / "run.json").write_text(json.dumps(run.summary))
+    return folder, rows
+
+
+def test_who_waited_for_a_turn_was_probed_before_nobody_waited_any_more(busy: tuple[Path, pl.DataFrame]) -> None:
+    folder, rows = busy
+    book = Ledger.of(folder)
+    assert rows.height == 320
+    spans = []
+    for row in rows.iter_rows(named=True):
+        (entry,) = book.find(f"{IPv4Address(row['saddr'])}:80")
+        ((after, until, certain),) = entry.probed
+        assert certain
+        assert after - SLACK <= row["timestamp"] <= until + SLACK
+        spans.append((until - after).total_seconds())
+    assert max(spans) > 2
+
+
+def test_who_waited_when_the_run_ended_was_perhaps_not_probed(command: Command, tmp_path: Path) -> None:
+    plan = irl.Plan("10.3.0.0/24", ports=80, rate=0, seed=5)
+    plan.save(tmp_path / "plan.toml")
+    run = irl.scan(plan=plan, engine="sim", cooldown_time=0.1, prefix_budget=10, max_runtime=0.5)
+    pl.DataFrame(run)
+    (tmp_path / "run.json").write_text(json.dumps(run.summary))
+    done = command("ledger", "10.3.0.7:80", tmp_path)
+    assert done.status == 0
+    assert "or not any more: it may have been among those that waited when the run ended" in done.out
+    assert json.loads(command("ledger", "10.3.0.7:80", tmp_path, "--json").out)[0]["probed"][0]["certain"] is False
+    assert " or not at all" in command("when", tmp_path / "plan.toml", "10.3.0.7:80", "-m", tmp_path / "run.json").out
+
+
+def test_a_run_that_followed_a_list_is_not_taken_for_one_of_its_plan(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_text("10.3.0.7\n")
+    plan = irl.Plan("10.3.0.0/24", ports=80, rate=0, max_targets=1 << 40)
+    plan.save(tmp_path / "plan.toml")
+    made = irl.exchange(pl.DataFrame({"saddr": ["10.3.0.7"]}), plan=plan, engine="sim", cooldown_time=0.1, reprobe=0)
+    pl.DataFrame(made)
+    (tmp_path / "run.json").write_text(json.dumps(made.summary))
+    done = command("ledger", "10.3.0.7", tmp_path)
+    assert done.status == 5
+    assert "followed a list" in " ".join(done.err.split())
+
+
+def test_a_plan_without_a_run_is_said_where_it_has_the_target(command: Command, runs: Path, tmp_path: Path) -> None:
+    (tmp_path / "web.toml").write_bytes((runs / "2026" / "web.toml").read_bytes())
+    (tmp_path / "shard0.json").write_bytes((runs / "2026" / "shard0.json").read_bytes())
+    plan = irl.Plan.load(tmp_path / "web.toml")
+    targets = {shard: "".join(plan.targets(first=7, count=1, shard=shard).lines()).strip() for shard in (0, 1)}
+    assert command("ledger", targets[0], tmp_path).err == ""
+    done = command("ledger", targets[1], tmp_path)
+    assert done.status == 5
+    assert "no run of that shard is here" in " ".join(done.err.split())
+
+
+def test_metadata_alone_tell_that_a_run_did_not_name_a_target(command: Command, runs: Path, tmp_path: Path) -> None:
+    document = json.loads((runs / "2026" / "shard0.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    for target, status in (("10.3.0.7:80", 5), ("10.9.0.7:80", 1), ("fd00::7", 1), ("10.9.0.7", 1)):
+        assert command("ledger", target, tmp_path).status == status, target
+    document["targets"]["given_count"] = 2
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    assert command("ledger", "10.9.0.7:80", tmp_path).status == 5
+    del document["targets"]
+    (tmp_path / "run.json").write_text(json.dumps(document))
+    assert command("ledger", "10.9.0.7:80", tmp_path).status == 5
+
+
 def test_later_passes_are_moments_of_their_own() -> None:
     def second(elapsed_s: float, watermark: int, number: int, reached: int) -> dict[str, Any]:
         return {"elapsed_s": elapsed_s, "watermark": watermark, "pass": number, "pass_watermark": reached}
@@ -116,7 +193,7 @@ def test_later_passes_are_moments_of_their_own() -> None:
     start = datetime(2026, 1, 1, tzinfo=UTC)
 
     def told(position: int) -> list[tuple[float, float]]:
-        return [((a - start).total_seconds(), (b - start).total_seconds()) for a, b in moments(run, position)]
+        return [((a - start).total_seconds(), (b - start).total_seconds()) for a, b, _ in moments(run, position)]
 
     assert told(0) == [(0, 1), (1, 2)]
     assert told(59) == [(0, 1), (2, 3)]

@@ -46,16 +46,25 @@ def test_a_good_file_is_called_good_however_it_is_spelt() -> None:
     [
         ("Contact: mailto:lab@example.net\r\ncontact: https://example.net/contact\r\n", "", "no Contact"),
         ("mailto:lab@example.net", "lab@example.net", "'lab@example.net' is no URI"),
-        ("https://example.net/contact", "http://example.net/contact", "no URI of mailto:, tel: or https:"),
-        ("Canonical: https:", "Canonical: http:", "no https URI"),
+        ("https://example.net/contact", "http://example.net/contact", "has to begin with https://"),
+        ("Canonical: https:", "Canonical: http:", "has to begin with https://"),
+        ("Canonical: https:", "Canonical:  https:", "is no URI, as section 2.5.2"),
+        ("mailto:lab@example.net", "mailto:lab example@example.net", "is no URI, as section 2.5.3"),
+        ("mailto:lab@example.net", "mailto:100%@example.net", "is no URI"),
         ("Expires: 2026-06-30T18:37:07z\r\n", "", "no Expires"),
         ("2026-06-30T18:37:07z", "30 June", "no time of RFC 3339"),
         ("2026-06-30T18:37:07z", "2026-06-30T18:37:07", "no time of RFC 3339"),
+        ("2026-06-30T18:37:07z", "20260630T183707Z", "no time of RFC 3339"),
+        ("2026-06-30T18:37:07z", "2026-06-31T18:37:07Z", "no time of RFC 3339"),
         ("2026-06-30T18:37:07z", "2025-12-31T23:59:59Z", "expired on 2025-12-31"),
         ("en, es-419", "en, english please", "no language tag"),
         ("Preferred-Languages: en", "Preferred-Languages: de\r\nPreferred-Languages: en", "there 2 times"),
         ("Contact: mailto", "Contact:mailto", "Line 4 is no 'Name: value'"),
         ("# comment", "comment", "Line 1"),
+        ("# comment", " # comment", "Line 1"),
+        ("Contact: mailto", "Contact:\tmailto", "Line 4 is no 'Name: value'"),
+        ("one-line description", "one-line\x0bdescription", "Line 9 is no 'Name: value'"),
+        ("description.\r\n", "description.", "last line has no end"),
     ],
 )
 def test_each_fault_is_named(before: str, after: str, said: str) -> None:
@@ -63,6 +72,37 @@ def test_each_fault_is_named(before: str, after: str, said: str) -> None:
     wrong, _ = check(GOOD.replace(before, after), NOW)
     assert len(wrong) == 1
     assert said in wrong[0]
+
+
+@pytest.mark.parametrize(
+    "contact",
+    [
+        "tel:+1-201-555-0123;ext=7",
+        "mailto:security%2Buri%2Bencoded@example.com",
+        "sip:lab@example.net",
+        "HTTPS://a.example",
+    ],
+)
+def test_whatever_is_a_uri_is_a_contact_but_the_web_is_https(contact: str) -> None:
+    wrong, _ = check(GOOD.replace("mailto:lab@example.net", contact), NOW)
+    assert bool(wrong) is contact.startswith("HTTPS"), wrong
+
+
+def test_a_file_may_be_signed() -> None:
+    head = "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA256\n\n"
+    foot = "-----BEGIN PGP SIGNATURE-----\nVersion: 1\n\n[signature]\n-----END PGP SIGNATURE-----\n"
+    wrong, lacking = check(head + GOOD.replace("# comment", "- # comment") + foot, NOW)
+    assert wrong == []
+    assert lacking == ["It is signed; whether the signature is good was not looked at."]
+    wrong, _ = check(head + GOOD.replace("Contact: mailto:lab@example.net\r\ncontact", "x") + foot, NOW)
+    assert "no Contact" in wrong[0]
+    assert check(head + GOOD, NOW)[0]
+
+
+def test_it_may_be_found_in_several_places() -> None:
+    places = ["https://a.example/.well-known/probing.txt", "https://[2001:db8::1]/.well-known/probing.txt"]
+    text = Identity(contact="lab@example.net", canonical=" ".join(places)).text(NOW)
+    assert [line.removeprefix("Canonical: ") for line in text.splitlines() if line.startswith("Can")] == places
 
 
 def test_what_should_be_there_is_said_and_is_no_fault() -> None:
@@ -109,7 +149,7 @@ def test_a_file_is_looked_at(command: Command, tmp_path: Path, monkeypatch: pyte
     ("arguments", "said"),
     [
         ([], "needs somebody to write to"),
-        (["--contact", "http://example.org"], "no URI"),
+        (["--contact", "http://example.org"], "has to begin with https://"),
         (["--contact", "a@example.org", "--description", "two\nlines"], "one line"),
         (["--contact", "a@example.org", "--expires", "2020-01-01"], "expired"),
         (["--contact", "a@example.org", "--expires", "soon"], "no date"),

@@ -34,8 +34,8 @@ pub use neighbour::{Dad, Heard};
 pub use network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
 pub use null::NullSender;
 pub use policy::{
-    Arena, ClassCounters, DenyFile, Filled, Gate, GateCounters, Missing, Policy, PolicyRefusal, PolicySettings, Rate,
-    RefusedBecause, Targets, Verdict,
+    Arena, ClassCounters, DenyFile, Filled, Gate, GateCounters, Missing, OptOutFile, Policy, PolicyRefusal,
+    PolicySettings, Rate, RefusedBecause, Targets, Verdict,
 };
 pub use prefetch::prefetch;
 pub use record::Record;

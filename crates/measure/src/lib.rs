@@ -9,6 +9,7 @@
 mod answers;
 mod attachment;
 mod bounds;
+mod budget;
 mod columns;
 pub mod error;
 pub mod exchange;
@@ -20,6 +21,7 @@ pub mod metadata;
 pub mod output;
 pub mod pacer;
 pub mod passes;
+mod probed;
 pub mod record;
 pub mod rows;
 pub mod run;

@@ -175,7 +175,7 @@ fn entry(slot: u64, places: u64) -> u64 {
 
 /// Zeroed words straight from the allocator, which maps large ones lazily: writing zeros would touch every page.
 #[allow(unsafe_code)]
-fn zeroed(count: usize) -> Option<Vec<AtomicU64>> {
+pub(crate) fn zeroed(count: usize) -> Option<Vec<AtomicU64>> {
     let layout = std::alloc::Layout::array::<AtomicU64>(count).ok()?;
     // SAFETY: the layout has a size above zero, since count is at least 1.
     let memory = unsafe { std::alloc::alloc_zeroed(layout) }.cast::<AtomicU64>();

@@ -7,6 +7,7 @@ use crate::exchange::request::Request;
 use crate::exchange::session::{Close, Until};
 use crate::exchange::{ExchangeConfig, ExchangeRows};
 use crate::map::MapMode;
+use crate::probed;
 use crate::run::Run;
 use crate::scan::{Attachment, RowSelection};
 use crate::stats::Stats;
@@ -72,7 +73,10 @@ pub fn document(run: &Run, about: &About) -> Value {
         "permutation_version": plan.versions.permutation,
         "cookie_version": plan.versions.cookie,
         "iana_snapshot": plan.versions.registry,
-        "deny_files": plan.blocklist.iter().map(|file| json!({"path": file.path, "sha256": file.sha256})).collect::<Vec<_>>(),
+        "targets": probed::targets(config),
+        "deny_files": probed::deny_files(config),
+        "optout_file": probed::optout_file(&config.policy),
+        "prefix_budget": settings.prefix_budget,
         "contact": settings.contact,
         "authorized": settings.authorized,
         "seed": plan.seed,
@@ -243,7 +247,7 @@ fn counts_by_name(counts: Vec<(&'static str, u64)>) -> Value {
 }
 
 /// A count that may exceed what JSON readers take for an integer, then as text.
-fn count(value: u128) -> Value {
+pub(crate) fn count(value: u128) -> Value {
     u64::try_from(value).map_or_else(|_| Value::from(value.to_string()), Value::from)
 }
 
@@ -251,7 +255,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn rfc3339(ns: i64) -> Option<String> {
+pub(crate) fn rfc3339(ns: i64) -> Option<String> {
     (ns != 0).then(|| chrono::DateTime::from_timestamp_nanos(ns).to_rfc3339_opts(chrono::SecondsFormat::Nanos, true))
 }
 

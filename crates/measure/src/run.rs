@@ -16,6 +16,7 @@ use irl_wire::{FrameBuilder, Key, PortRange, Probe};
 use crate::answers::{Answers, Ours};
 use crate::attachment::{self, Attachment};
 use crate::bounds::EndedBy;
+use crate::budget::Budget;
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
 use crate::map::AnsweredMap;
@@ -84,6 +85,7 @@ impl Prepared {
     ) -> Result<Run, MeasureError> {
         let Self { config, attachments, .. } = self;
         cores::check(&config.cores)?;
+        let budget = Budget::of(&config)?;
         let workers = workers(&config, &attachments, request)?;
         let (sender, batches) = bounded(config.queue.max(1));
         let rate = match config.rate {
@@ -91,7 +93,9 @@ impl Prepared {
             ScanRate::Search => 0.0,
         };
         let passes = Passes::new(workers.len(), config.reprobe, config.cooldown, clock::now_ns());
-        let shared = Arc::new(Shared::new(workers.len(), map, passes, config.max_results, rate));
+        let mut shared = Shared::new(workers.len(), map, passes, config.max_results, rate);
+        shared.budget = budget;
+        let shared = Arc::new(shared);
         let mut threads = Vec::new();
         for (number, worker) in workers {
             let answers = answers(number, &config, Ours::of(&attachments, number % attachments.len()), &shared);

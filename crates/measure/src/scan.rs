@@ -50,6 +50,8 @@ pub struct ScanConfig {
     pub compiled: CompiledPlan,
     /// What may leave.
     pub policy: Arc<Policy>,
+    /// How many addresses each of the plan's deny files has, in their order; for metadata.
+    pub deny_counts: Vec<u128>,
     /// Our addresses, of the plan's family.
     pub sources: Vec<IpAddr>,
     /// How fast.
@@ -94,6 +96,7 @@ impl ScanConfig {
             plan,
             compiled,
             policy,
+            deny_counts: Vec::new(),
             sources,
             rate,
             workers: 1,

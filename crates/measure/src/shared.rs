@@ -8,6 +8,7 @@ use irl_link::clock;
 use irl_targets::Target;
 
 use crate::bounds::{EndedBy, Results};
+use crate::budget::Budget;
 use crate::error::MeasureError;
 use crate::map::AnsweredMap;
 use crate::passes::Passes;
@@ -25,6 +26,8 @@ pub(crate) struct Shared {
     /// Positions of the first pass handed to workers.
     pub(crate) watermark: AtomicU64,
     pub(crate) passes: Passes,
+    /// What each network may still get (`--prefix-budget`).
+    pub(crate) budget: Option<Budget>,
     /// Positions looked at for the silent, at the end.
     pub(crate) told: AtomicU64,
     /// Targets that a worker had taken and not probed when its interface went, and how many there are.
@@ -65,6 +68,7 @@ impl Shared {
             results: Results::new(max_results),
             watermark: AtomicU64::new(0),
             passes,
+            budget: None,
             told: AtomicU64::new(0),
             returned: Mutex::default(),
             returned_count: AtomicUsize::new(0),
@@ -85,6 +89,15 @@ impl Shared {
             first_frame_ns: AtomicU64::new(0),
             last_frame_ns: AtomicU64::new(0),
             ended_ns: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether a target may be probed now: its network has a turn, and `may_probe` says so too.
+    #[inline]
+    pub(crate) fn may_probe(&self, target: Target, now: u64, may_probe: impl FnOnce() -> bool) -> bool {
+        match &self.budget {
+            None => may_probe(),
+            Some(budget) => budget.has_room(target.address, now) && may_probe() && budget.take(target.address, now),
         }
     }
 

@@ -89,6 +89,10 @@ counters! {
     unresolved,
     /// Targets taken whose last probe was not built: the run ended before.
     unprobed,
+    /// How often a target had to wait because its prefix had had its share (`--prefix-budget`, `--max-per-prefix`).
+    held,
+    /// Targets taken that wait at present: for that, or for their neighbour's MAC.
+    waiting,
     /// Records received.
     received,
     /// Records that became rows.

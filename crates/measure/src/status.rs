@@ -30,6 +30,9 @@ pub struct Second {
     pub found: u64,
     /// Records lost so far.
     pub lost: u64,
+    /// Targets taken, whose position is below the watermark, that wait for their turn and are not probed yet; at the end, that never
+    /// were.
+    pub waiting: u64,
 }
 
 impl Second {
@@ -43,6 +46,7 @@ impl Second {
             received: stats.received,
             found: stats.found,
             lost: stats.overruns,
+            waiting: stats.waiting + stats.unprobed,
         }
     }
 }

@@ -53,6 +53,8 @@ pub(crate) struct Supply {
     pub(crate) parked: VecDeque<Parked>,
     /// Targets that may not be probed yet, and how many of `batch` are among those that waited and now may.
     pub(crate) held: VecDeque<(u64, Target)>,
+    /// How often a target had to wait so.
+    pub(crate) held_back: u64,
     pub(crate) allowed: usize,
     pub(crate) unresolved: u64,
     pub(crate) taken: u64,
@@ -76,6 +78,11 @@ impl Supply {
             && self.list.as_ref().is_none_or(|list| list.is_done())
             && (self.list.is_some() || shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len())
             && !shared.has_returned()
+    }
+
+    /// Targets that were taken and wait, for their neighbour's MAC or because those around them are enough for now.
+    pub(crate) fn waiting(&self) -> u64 {
+        (self.parked.len() + self.held.len()) as u64
     }
 
     /// Goes on to the next pass, when this one gives nothing any more.
@@ -107,6 +114,7 @@ impl Supply {
             let (number, target) = self.batch[self.next];
             if self.next >= self.allowed && self.probe_num == 0 && !may_probe(target) {
                 self.held.push_back((number, target));
+                self.held_back += 1;
                 self.next += 1;
                 continue;
             }
@@ -213,6 +221,7 @@ impl Supply {
         for syn in &due {
             if !may_probe(syn.target) {
                 list.postpone(syn);
+                self.held_back += 1;
                 continue;
             }
             *(if syn.again { &mut self.retaken } else { &mut self.taken }) += 1;

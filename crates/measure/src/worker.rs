@@ -121,6 +121,7 @@ impl<A: Answers> Loop<A> {
                 probe_num: 0,
                 parked: VecDeque::new(),
                 held: VecDeque::new(),
+                held_back: 0,
                 allowed: 0,
                 unresolved: 0,
                 taken: 0,
@@ -158,6 +159,7 @@ impl<A: Answers> Loop<A> {
         self.gate.abandon();
         self.publish();
         let left = self.supply.left();
+        self.counters().waiting.store(0, Ordering::Relaxed);
         match result.and(ended.map_err(MeasureError::from)) {
             Err(MeasureError::Link(error @ LinkError::InterfaceGone { .. })) if self.survivable => {
                 self.shared.lose(MeasureError::OneGone(error), left);
@@ -240,7 +242,9 @@ impl<A: Answers> Loop<A> {
         while built < allowed {
             let want = (allowed - built) as usize;
             let filled = gate.fill(want, frame_len, |slot| {
-                let length = supply.build(slot, shared, want, now, |target| answers.may_probe(target, now))?;
+                let length = supply.build(slot, shared, want, now, |target| {
+                    shared.may_probe(target, now, || answers.may_probe(target, now))
+                })?;
                 if !*built_any {
                     *built_any = true;
                     let mut first = shared.first_frame.lock().unwrap_or_else(PoisonError::into_inner);
@@ -478,6 +482,8 @@ impl<A: Answers> Loop<A> {
         counters.targets.store(self.supply.taken, Ordering::Relaxed);
         counters.reprobed.store(self.supply.retaken, Ordering::Relaxed);
         counters.unresolved.store(self.supply.unresolved, Ordering::Relaxed);
+        counters.held.store(self.supply.held_back, Ordering::Relaxed);
+        counters.waiting.store(self.supply.waiting(), Ordering::Relaxed);
         self.answers.publish(counters);
     }
 

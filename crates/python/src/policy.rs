@@ -4,8 +4,9 @@ use std::fs;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
-use irl_link::{DenyFile, Policy, PolicyRefusal, PolicySettings, Rate, Targets};
+use irl_link::{DenyFile, OptOutFile, Policy, PolicyRefusal, PolicySettings, Rate, Targets};
 use irl_targets::{CompiledPlan, Family, Plan, PrefixSet};
 use pyo3::prelude::*;
 
@@ -18,8 +19,38 @@ pub(crate) struct PolicyLike {
     authorized: Option<String>,
     blocklist_file: Option<PathBuf>,
     rate: Option<f64>,
-    /// The opt-out file and its text, less what has expired.
-    opted_out: Option<(PathBuf, Vec<u8>)>,
+    prefix_budget: Option<f64>,
+    opted_out: Option<OptOutLike>,
+}
+
+/// The fields of `irlstack.optout.OptOut`.
+#[derive(FromPyObject)]
+pub(crate) struct OptOutLike {
+    path: PathBuf,
+    sha256: String,
+    /// The file's text, less what has expired.
+    text: Vec<u8>,
+    lines_held: u64,
+    lines_expired: u64,
+}
+
+impl OptOutLike {
+    /// Whom it denies.
+    pub(crate) fn sets(&self) -> Result<[PrefixSet; 2]> {
+        Ok(PrefixSet::both_from_file_bytes(&self.path, &self.text)?.into())
+    }
+
+    /// What metadata tell of it, which was read just now.
+    pub(crate) fn file(&self) -> OptOutFile {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        OptOutFile {
+            name: self.path.display().to_string(),
+            sha256: self.sha256.clone(),
+            lines: self.lines_held,
+            expired: self.lines_expired,
+            read_ns: i64::try_from(since.as_nanos()).unwrap_or(i64::MAX),
+        }
+    }
 }
 
 impl PolicyLike {
@@ -41,9 +72,10 @@ impl PolicyLike {
             settings.deny_file = Some(DenyFile { name: path.display().to_string() });
             settings.deny.extend([v4, v6]);
         }
-        if let Some((path, text)) = &self.opted_out {
-            let (v4, v6) = PrefixSet::both_from_file_bytes(path, text)?;
-            settings.deny.extend([v4, v6]);
+        settings.prefix_budget = self.prefix_budget;
+        if let Some(optout) = &self.opted_out {
+            settings.deny.extend(optout.sets()?);
+            settings.optout = Some(optout.file());
         }
         Ok(())
     }

@@ -1,19 +1,18 @@
 //! A run in progress, for `irlstack.Run`.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_schema::ArrowError;
 use irl_measure::run::Next;
 use irl_measure::{Run, metadata};
-use irl_targets::PrefixSet;
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
 
 use crate::arrow::{PyBatch, stream};
 use crate::errors::{Error, Result};
 use crate::output::AboutLike;
+use crate::policy::OptOutLike;
 
 /// How long a call may go without looking for Ctrl-C.
 pub(crate) const SIGNAL_INTERVAL: Duration = Duration::from_millis(50);
@@ -75,11 +74,12 @@ impl PyRun {
         Ok(self.run.set_rate(per_second)?)
     }
 
-    /// Denies what an opt-out file says now, beside what was denied when the run began: replaces what was denied so
-    /// before. `text` is in the format of a blocklist file; `path` serves the messages.
-    fn deny(&self, path: PathBuf, text: &[u8]) -> Result<()> {
-        let (v4, v6) = PrefixSet::both_from_file_bytes(&path, text)?;
-        self.run.config().policy.deny(&[v4, v6]);
+    /// Denies what an opt-out file (`irlstack.optout.OptOut`) says now, beside what was denied when the run began:
+    /// replaces what was denied so before. It is named in the metadata.
+    fn deny(&self, optout: OptOutLike) -> Result<()> {
+        let policy = &self.run.config().policy;
+        policy.deny(&optout.sets()?);
+        policy.note_optout(optout.file());
         Ok(())
     }
 

@@ -330,6 +330,7 @@ impl PyStack {
         let known = networks.iter().map(|network| network.policy_settings()).reduce(PolicySettings::beside);
         let settings = policy.for_plan(&plan.plan, known.unwrap_or_default())?;
         let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
+        let deny_counts = plan.plan.denied_by_file()?.iter().map(irl_targets::PrefixSet::count).collect();
         let sources = match plan.plan.sources.as_slice() {
             [] => {
                 let family = plan.plan.family;
@@ -344,6 +345,7 @@ impl PyStack {
         };
         Ok(ScanConfig {
             workers,
+            deny_counts,
             cores: sending.cores,
             reprobe: bounded("reprobe", Some(sending.reprobe))?.unwrap_or_default(),
             cooldown: seconds("cooldown_time", sending.cooldown_time)?,

@@ -11,6 +11,7 @@ use irl_lab::{Class, Service, Truth, World, WorldConfig};
 use irl_targets::{Target, address_bits};
 use irl_wire::Protocol;
 use pyo3::buffer::PyBuffer;
+use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
 
@@ -106,7 +107,9 @@ impl PyWorld {
         addresses: &Bound<'py, PyAny>,
         ports: &Bound<'py, PyAny>,
     ) -> Result<Bound<'py, PyTuple>> {
-        let numpy = py.import("numpy")?;
+        let numpy = py
+            .import("numpy")
+            .map_err(|_| PyImportError::new_err("This needs NumPy: pip install 'irlstack[numpy]'"))?;
         let addresses = addresses_of(addresses)?;
         let ports =
             PyBuffer::<u16>::get(ports).map_err(|_| Error::config("Ports are an array of uint16."))?.to_vec(py)?;

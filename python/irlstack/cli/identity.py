@@ -34,7 +34,7 @@ def identity(
         contact: Whom to write to: an e-mail address or an https URL.
         description: What the probes are for, in a line.
         opt_out: How a network gets out of it, in a line.
-        canonical: The https URL at which the file will be found.
+        canonical: The https URL at which the file will be found, or several with spaces between.
         languages: What the contact understands: en, de.
         expires: Until when it is valid, as 2027-01-31. Default: 180 days.
         output_file: Write it there. Default: stdout.
@@ -55,7 +55,10 @@ def identity(
         output_file.write_text(text, encoding="utf-8")
     for each in check_text(text)[1]:
         console.say(each)
-    console.say(f"Serve it over HTTPS as {WELL_KNOWN} of the addresses that probes come from, or of their names.")
+    console.say(
+        f"Serve it over HTTPS as {WELL_KNOWN} of the addresses that probes come from, or of their names, as text/plain "
+        "in UTF-8."
+    )
     return ExitStatus.DONE
 
 

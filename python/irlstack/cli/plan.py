@@ -90,14 +90,22 @@ def when(
     if run is None:
         console.say(f"{metadata_file} is about another shard; {target} is at position {position}{of}.")
         return ExitStatus.FAILED
-    probed = [until for _, until in ledger.moments(run, position)]
+    probed = list(ledger.moments(run, position))
     if not probed:
         console.say(f"{target} is at position {position}{of}, which the run did not reach.")
         return ExitStatus.FAILED
-    console.put(f"{target} is at position {position}{of}, probed in the second before {probed[0].isoformat()}\n")
+    console.put(f"{target} is at position {position}{of}, probed {_before(probed[0])}\n")
     for again in probed[1:]:
-        console.put(f"and again in the second before {again.isoformat()}, if it had not answered until then\n")
+        console.put(f"and again {_before(again)}, if it had not answered until then\n")
     return ExitStatus.DONE
+
+
+def _before(moment: ledger.Moment) -> str:
+    """`in the second before 2026-11-25T18:47:03+00:00`; or longer, or never, where targets waited for their turn."""
+    span = (moment.until - moment.after).total_seconds()
+    within = "in the second" if span < 1.5 else f"in the {span:.0f} s"
+    perhaps = "" if moment.certain else " or not at all"
+    return f"{within} before {moment.until.isoformat()}{perhaps}"
 
 
 def _run_of(plan: irl.Plan, shard: int, metadata_file: Path) -> dict[str, Any] | None:

@@ -96,6 +96,10 @@ class OtherOptions:
 
     authorized: Annotated[str | None, Parameter(group=POLICY)] = None
     """Who authorised this: a ticket or a person. Kept in the metadata."""
+    optout_file: Annotated[Path | None, Parameter(group=POLICY)] = None
+    """Who asked to be left alone, a prefix a line: # until DATE: reason. Looked at again every second."""
+    prefix_budget: Annotated[str | None, Parameter(group=POLICY)] = None
+    """Probes a second to any /24 of IPv4 or /48 of IPv6, at most; targets of a busy one wait. 0.1 is one in 10 s."""
     shard: Annotated[int, Parameter(group=OTHER)] = 0
     """Which shard to run, from 0."""
     dryrun: Annotated[bool, Parameter(alias="-d", group=OTHER)] = False
@@ -107,7 +111,13 @@ class OtherOptions:
 
     def policy(self, options: PlanOptions) -> irl.Policy:
         """Who is responsible, by these options and the configuration files."""
-        given = irl.Policy(authorized=self.authorized, contact=options.contact)
+        budget = self.prefix_budget
+        given = irl.Policy(
+            authorized=self.authorized,
+            contact=options.contact,
+            optout_file=self.optout_file,
+            prefix_budget=None if budget is None else quantity.parse_number("--prefix-budget", budget),
+        )
         return given.over(irl.Policy.from_config(self.config))
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from irlstack.report import named
+
 _COLUMNS = 80
 _PROBES = {"tcp_synscan": "TCP SYN probes", "icmp_echoscan": "ICMP echo requests", "udp": "UDP datagrams"}
 SOFTWARE_TITLE = "IRLstack: Internet measurement from Python with a Rust and eBPF core"
@@ -23,6 +25,7 @@ def methods(document: Mapping[str, Any]) -> str:
     unknown: list[str] = []
     sentences = [
         _what(document, unknown),
+        _named(document, unknown),
         _order(document, unknown),
         _pace(document, unknown),
         _where_from(document, unknown),
@@ -39,7 +42,6 @@ def methods(document: Mapping[str, Any]) -> str:
         why = document.get("error") or "it was interrupted"
         sentences.append(f"The run did not end as planned: {str(why).rstrip('.')}.")
     unknown += [
-        "which prefixes were named as targets (the plan with the fingerprint above does)",
         "what the network lost",
     ]
     text = _filled(" ".join(each for each in sentences if each))
@@ -95,6 +97,15 @@ def _what(document: Mapping[str, Any], unknown: list[str]) -> str:
     )
 
 
+def _named(document: Mapping[str, Any], unknown: list[str]) -> str:
+    """Which targets were named."""
+    targets = named.targets(document)
+    if targets is None:
+        unknown.append("which prefixes were named as targets (the plan with the fingerprint below does)")
+        return ""
+    return f"Named as targets were {targets}."
+
+
 def _order(document: Mapping[str, Any], unknown: list[str]) -> str:
     seed = _known(document, "seed", "the seed of the order", unknown)
     version = _known(document, "permutation_version", "the version of the order", unknown)
@@ -137,7 +148,9 @@ def _pace(document: Mapping[str, Any], unknown: list[str]) -> str:
     later = f" Those that had not answered were probed again, {often}." if again else ""
     wait = document.get("cooldown_secs")
     listened = f" After the last probe we listened for {wait:g} s." if wait is not None else ""
-    return f"{reached}{each}{later}{listened}".strip()
+    budget = named.budget(document)
+    spared = f" At most {budget} were sent." if budget not in (None, "none") else ""
+    return f"{reached}{spared}{each}{later}{listened}".strip()
 
 
 def _where_from(document: Mapping[str, Any], unknown: list[str]) -> str:
@@ -164,14 +177,16 @@ def _where_from(document: Mapping[str, Any], unknown: list[str]) -> str:
 def _left_out(document: Mapping[str, Any], unknown: list[str]) -> str:
     cut = document.get("blocklist_total_not_allowed")
     registry = _known(document, "iana_snapshot", "which registry of special-purpose space was used", unknown)
-    files = document.get("deny_files") or []
+    files = named.deny_files(document)
     lists = [f"IANA's registries of special-purpose space as of {registry}"] if registry else []
-    lists += [f"the deny file {each['path']} (SHA-256 {each['sha256']})" for each in files]
+    lists += [f"the deny file {each}" for each in files]
     if not lists:
         return ""
     count = f"{int(cut):,} addresses were" if cut is not None else "Addresses were"
     none = "" if files else " No deny file was named."
-    return f"{count} left out by {' and '.join(lists)}.{none}"
+    optout = named.optout(document)
+    asked = f" Left alone, too, was who asked: {optout}." if optout not in (None, "none") else ""
+    return f"{count} left out by {' and '.join(lists)}.{none}{asked}"
 
 
 def _manners(document: Mapping[str, Any], unknown: list[str]) -> str:

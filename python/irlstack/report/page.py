@@ -12,7 +12,7 @@ from typing import Any
 
 from irlstack._core import __version__
 from irlstack.cli import quantity
-from irlstack.report import charts, stages
+from irlstack.report import charts, named, stages
 from irlstack.report.hilbert import HilbertMap, on_map
 from irlstack.report.recorded import Recorded
 from irlstack.report.tally import BINS_A_DECADE, RoundTrips, Tally, View, bin_edge
@@ -352,12 +352,13 @@ _HOW: dict[str, Callable[[Mapping[str, Any]], object]] = {
     ),
     "engine": lambda of: f"{of.get('engine')}: {of.get('engine_why')}",
     "plan": lambda of: of["plan_fingerprint"],
+    "targets": lambda of: named.targets(of),
     "seed": lambda of: of.get("seed"),
     "shard": lambda of: f"{of['shard_num']} of {of['total_shards']}" if "total_shards" in of else None,
     "addresses": lambda of: _allowed(of),
-    "deny files": lambda of: ", ".join(
-        f"{each['path']} ({each['sha256'][:16]})" for each in of.get("deny_files") or []
-    ),
+    "deny files": lambda of: ", ".join(named.deny_files(of)),
+    "opt-out file": lambda of: named.optout(of),
+    "prefix budget": lambda of: named.budget(of),
     "IANA registry of": lambda of: of.get("iana_snapshot"),
     "repeats known by": lambda of: of.get("dedup_method"),
     "contact": lambda of: of.get("contact"),

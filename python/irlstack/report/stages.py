@@ -31,6 +31,7 @@ _SENT: tuple[_Line, ...] = (
     ("targets", "targets taken", "from the plan, in its order", "sum"),
     ("reprobed", "taken again", "in later passes, because they were silent", "part"),
     ("unresolved", "not resolved", "on our own link, and nobody has the address", "loss"),
+    ("held", "put off", "times that a target waited because its prefix had had its share", "part"),
     ("unprobed", "not probed", "taken when the run ended", "loss"),
     ("probes_built", "probes built", "sent + refused by policy + refused by device", "sum"),
     ("probes_refused_by_policy", "refused by policy", "denied while running, opted out, or never allowed", "part"),

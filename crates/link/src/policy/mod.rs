@@ -17,15 +17,16 @@ mod settings;
 mod table;
 mod verdict;
 
+use std::collections::VecDeque;
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use irl_targets::{Family, PrefixSet, address_bits, registry};
 
 pub use gate::{ClassCounters, Filled, Gate, GateCounters, NEIGHBOUR_FRAMES_PER_S};
 pub use lab::lab_of_namespace;
-pub use settings::{Arena, DEFAULT_RATE, DenyFile, Missing, PolicyRefusal, PolicySettings, Rate, Targets};
+pub use settings::{Arena, DEFAULT_RATE, DenyFile, Missing, OptOutFile, PolicyRefusal, PolicySettings, Rate, Targets};
 pub use verdict::{RefusedBecause, Verdict};
 
 use frame::Headers;
@@ -47,6 +48,21 @@ struct Running {
     denied: RwLock<Arc<Denied>>,
     /// Raised with every change of `denied`, so that a gate looks at the lock only then.
     generation: AtomicU64,
+    optouts: Mutex<Reread>,
+}
+
+/// How often the opt-out file was read again while a run went on, and what it was then: at the last few times.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Reread {
+    /// How often.
+    pub times: u64,
+    /// The last of them, at most [`Reread::MOST`].
+    pub last: VecDeque<OptOutFile>,
+}
+
+impl Reread {
+    /// So many are remembered.
+    pub const MOST: usize = 100;
 }
 
 /// Where frames of one family may go, and where they may come from.
@@ -228,6 +244,21 @@ impl Policy {
         let fresh = Arc::new(Denied { v4: of(Family::V4), v6: of(Family::V6) });
         *self.running.denied.write().unwrap_or_else(PoisonError::into_inner) = fresh;
         self.running.generation.fetch_add(1, Ordering::Release);
+    }
+
+    /// Remembers that the opt-out file was read again, for metadata; what it says is for [`Policy::deny`].
+    pub fn note_optout(&self, file: OptOutFile) {
+        let mut reread = self.running.optouts.lock().unwrap_or_else(PoisonError::into_inner);
+        reread.times += 1;
+        reread.last.push_back(file);
+        if reread.last.len() > Reread::MOST {
+            reread.last.pop_front();
+        }
+    }
+
+    /// How often the opt-out file was read again, and what it was.
+    pub fn optouts_reread(&self) -> Reread {
+        self.running.optouts.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// What is denied at present.

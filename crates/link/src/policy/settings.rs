@@ -55,6 +55,22 @@ pub struct DenyFile {
     pub name: String,
 }
 
+/// An opt-out file as it was read: who asked to be left alone. Its lines are nobody's business, so that metadata have
+/// their number only.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OptOutFile {
+    /// Its path.
+    pub name: String,
+    /// SHA-256 of its contents, in hexadecimal.
+    pub sha256: String,
+    /// Lines that hold.
+    pub lines: u64,
+    /// Lines that have expired and were passed over.
+    pub expired: u64,
+    /// When it was read: UTC in ns.
+    pub read_ns: i64,
+}
+
 /// What the targets are.
 #[derive(Clone, Copy, Debug)]
 pub enum Targets<'a> {
@@ -87,6 +103,10 @@ pub struct PolicySettings {
     pub authorized: Option<String>,
     /// The deny file that was named, even if it is empty.
     pub deny_file: Option<DenyFile>,
+    /// The opt-out file that was read before the run, what it says being in `deny`.
+    pub optout: Option<OptOutFile>,
+    /// Probes a second to each /24 of IPv4 or /48 of IPv6, at most. Held to where targets are taken.
+    pub prefix_budget: Option<f64>,
     /// What is denied, from that file and elsewhere; at most one set a family is needed, more are fine.
     pub deny: Vec<PrefixSet>,
 }

@@ -14,6 +14,7 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 pub use builder::PlanBuilder;
 pub use compiled::CompiledPlan;
@@ -23,6 +24,7 @@ pub use text::SourcePorts;
 
 use crate::error::{Result, TargetsError};
 use crate::family::{Family, address_bits};
+use crate::hex;
 use crate::permutation;
 use crate::ports::PortSet;
 use crate::prefix::PrefixSet;
@@ -254,6 +256,16 @@ impl Plan {
         let mut plan = Self::from_toml(&text)?;
         plan.directory = path.parent().map(Path::to_path_buf);
         Ok(plan)
+    }
+
+    /// SHA-256, in hexadecimal, of what was named as targets: the texts as they were given, each with a line feed after it.
+    pub fn targets_sha256(&self) -> String {
+        let mut hash = Sha256::new();
+        for each in &self.targets {
+            hash.update(each.as_bytes());
+            hash.update(b"\n");
+        }
+        hex::encode(&hash.finalize())
     }
 
     /// Writes a plan file, readable by its owner only, replacing an older one as a whole.

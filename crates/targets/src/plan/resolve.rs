@@ -41,13 +41,21 @@ impl Plan {
     /// # Errors
     /// [`TargetsError::FileChanged`], [`TargetsError::Io`], and lines that do not parse.
     pub fn denied(&self) -> Result<PrefixSet> {
-        let mut denied = PrefixSet::empty(self.family);
-        for file in &self.blocklist {
+        let empty = PrefixSet::empty(self.family);
+        self.denied_by_file()?.iter().try_fold(empty, |denied, each| denied.union(each))
+    }
+
+    /// The same, of each blocklist by itself.
+    ///
+    /// # Errors
+    /// As [`Plan::denied`].
+    pub fn denied_by_file(&self) -> Result<Vec<PrefixSet>> {
+        let read = self.blocklist.iter().map(|file| {
             let bytes = file.read(self.directory.as_deref())?;
             let (v4, v6) = PrefixSet::both_from_file_bytes(&file.path, &bytes)?;
-            denied = denied.union(if self.family == v4.family() { &v4 } else { &v6 })?;
-        }
-        Ok(denied)
+            Ok(if self.family == v4.family() { v4 } else { v6 })
+        });
+        read.collect()
     }
 
     fn product(&self) -> Result<TargetSet> {
