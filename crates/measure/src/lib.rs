@@ -9,6 +9,7 @@
 mod answers;
 mod attachment;
 mod bounds;
+pub mod checkpoint;
 mod columns;
 pub mod error;
 pub mod exchange;

@@ -30,6 +30,9 @@ pub struct Second {
     pub found: u64,
     /// Records lost so far.
     pub lost: u64,
+    /// Probes a second that were asked for then; 0 while searching for the fastest.
+    #[serde(default)]
+    pub rate: f64,
 }
 
 impl Second {
@@ -43,6 +46,7 @@ impl Second {
             received: stats.received,
             found: stats.found,
             lost: stats.overruns,
+            rate: stats.rate,
         }
     }
 }
