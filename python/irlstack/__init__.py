@@ -22,7 +22,7 @@ from irlstack._core import (
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
 from irlstack.policy import Policy
 from irlstack.run import About, Outcome, Rows, Run
-from irlstack.stack import Completion, Stack, exchange, scan
+from irlstack.stack import Completion, Stack, exchange, resume, scan
 
 __all__ = [
     "EXCHANGE_SCHEMA_VERSION",
@@ -49,6 +49,7 @@ __all__ = [
     "exchange",
     "exchange_fields",
     "report",
+    "resume",
     "scan",
     "scan_fields",
 ]

@@ -21,6 +21,7 @@ __all__ = [
     "Plan",
     "PrefixSet",
     "Probe",
+    "RawCheckpoint",
     "RawCompletion",
     "RawList",
     "RawOutputs",
@@ -221,7 +222,17 @@ class RawOutputs:
         output_module: str | None = None,
         of: str = "scan",
         listed: RawList | None = None,
+        checkpoint: RawCheckpoint | None = None,
     ) -> Self: ...
+
+@final
+class RawCheckpoint:
+    def __new__(cls, path: _Path, plan: Plan, shard: int, header: str, every: float) -> Self: ...
+    @staticmethod
+    def load(path: _Path, every: float) -> RawCheckpoint: ...
+    def header(self) -> str: ...
+    def plan(self) -> Plan: ...
+    def discard(self) -> None: ...
 
 @final
 class RawRun:
@@ -289,6 +300,7 @@ class RawStack:
         dedup_method: str = "default",
         cores: Sequence[int] = ...,
         reprobe: int = 0,
+        checkpoint: RawCheckpoint | None = None,
     ) -> RawRun: ...
     def exchange(
         self,
@@ -320,8 +332,12 @@ class RawStack:
     ) -> RawRun: ...
 
 def record_run(
-    run: RawRun, outputs: RawOutputs, about: About, each_second: Callable[[str, str], object] | None
-) -> tuple[str, Exception | None, bool, bool]: ...
+    run: RawRun,
+    outputs: RawOutputs,
+    about: About,
+    each_second: Callable[[str, str], object] | None,
+    checkpoint: RawCheckpoint | None = None,
+) -> tuple[str, Exception | None, bool, bool, bool]: ...
 def refuse_early(plan: Plan, policy: Policy, opens: bool) -> None: ...
 def exchange_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...

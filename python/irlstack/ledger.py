@@ -165,16 +165,22 @@ def moments(run: Mapping[str, Any], position: int) -> Iterator[Moment]:
     if run["start_time"] is None:
         return
     start = datetime.fromisoformat(run["start_time"])
+    # A run of an older version was never gone on with.
+    sessions = run.get("sessions") or [{"start_s": 0.0, "pass": 0, "position": 0}]
     for number in range(run.get("reprobe", 0) + 1):
-        before = start
-        for at, second in enumerate(run["per_second"]):
-            now = start + timedelta(seconds=second["elapsed_s"])
-            # A run without later passes, of an older version, has no pass to name.
-            reached = (0, second["watermark"]) if number == 0 else (second["pass"], second["pass_watermark"])
-            if reached > (number, position):
-                yield _until_none_waited(before, start, run["per_second"][at:])
-                break
-            before = now
+        for session, following in zip(sessions, [*sessions[1:], None], strict=True):
+            if (session["pass"], session["position"]) > (number, position):
+                continue
+            until_s = float("inf") if following is None else following["start_s"]
+            before = start + timedelta(seconds=session["start_s"])
+            seconds = [each for each in run["per_second"] if session["start_s"] < each["elapsed_s"] <= until_s]
+            for at, second in enumerate(seconds):
+                # A run without later passes, of an older version, has no pass to name.
+                reached = (0, second["watermark"]) if number == 0 else (second["pass"], second["pass_watermark"])
+                if reached > (number, position):
+                    yield _until_none_waited(before, start, seconds[at:])
+                    break
+                before = start + timedelta(seconds=second["elapsed_s"])
 
 
 def _until_none_waited(after: datetime, start: datetime, seconds: Sequence[Mapping[str, Any]]) -> Moment:

@@ -7,7 +7,8 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypedDict
 
-from irlstack._core import DEFAULT_RATE, Plan, RawList, RawRun, RawStack, refuse_early
+from irlstack import checkpoint as checkpoints
+from irlstack._core import DEFAULT_RATE, Plan, RawCheckpoint, RawList, RawRun, RawStack, refuse_early
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -197,9 +198,19 @@ class Request:
             user_metadata=None if user_metadata is None else json.dumps(user_metadata),
         )
 
-    def scan(self, open_stack: Callable[[], RawStack]) -> Run:
-        """The scan, which opens its stack when it begins."""
-        return self._run("scan", lambda: open_stack().scan(self.plan, self.policy, **self.keywords))
+    def scan(
+        self,
+        open_stack: Callable[[], RawStack],
+        link: Mapping[str, Any] | None = None,
+        saved: checkpoints.Saved | None = None,
+    ) -> Run:
+        """The scan, which opens its stack when it begins; `link` says how, for a checkpoint. Or it goes on from one."""
+
+        def start(checkpoint: RawCheckpoint | None) -> RawRun:
+            return open_stack().scan(self.plan, self.policy, checkpoint=checkpoint, **self.keywords)
+
+        recipe = None if link is None else checkpoints.Recipe(self.plan, self.keywords, link)
+        return self._run("scan", start, recipe=recipe, saved=saved)
 
     def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str | None) -> Run:
         """The exchange, which opens its list and its stack when it begins."""
@@ -211,7 +222,11 @@ class Request:
             raise ConfigError("Each row brings its request, or all get the same: give request or request_column.")
         else:
             return self._listed(open_stack, None if column is not None else request, column)
-        return self._run("exchange", lambda: open_stack().exchange(self.plan, self.policy, request, **self.keywords))
+
+        def start(_: RawCheckpoint | None) -> RawRun:
+            return open_stack().exchange(self.plan, self.policy, request, **self.keywords)
+
+        return self._run("exchange", start)
 
     def _listed(self, open_stack: Callable[[], RawStack], request: bytes | str | None, column: str | None) -> Run:
         """The same with the targets of a list, which takes a quarter of the memory."""
@@ -223,7 +238,7 @@ class Request:
         def opened() -> RawList:
             return RawList(self.source, self.plan, reprobe, memory // 4, column)
 
-        def start() -> RawRun:
+        def start(_: RawCheckpoint | None) -> RawRun:
             listed = opened()
             rest = {"max_memory": memory - memory // 4, "reprobe": 0}
             return open_stack().exchange(self.plan, self.policy, request, listed=listed, **keywords, **rest)
@@ -233,12 +248,14 @@ class Request:
     def _run(
         self,
         of: Literal["scan", "exchange"],
-        start: Callable[[], RawRun],
+        start: Callable[[RawCheckpoint | None], RawRun],
         listed: Callable[[], RawList] | None = None,
+        recipe: checkpoints.Recipe | None = None,
+        saved: checkpoints.Saved | None = None,
     ) -> Run:
-        def begin() -> RawRun:
+        def begin(checkpoint: RawCheckpoint | None) -> RawRun:
             watch = None if self.policy.optout_file is None else Watch(self.policy.optout_file)
-            run = start()
+            run = start(checkpoint)
             if watch is not None:
                 watch.follow(run)
             return run
@@ -250,7 +267,16 @@ class Request:
             about=self.about,
             of=of,
             listed=listed,
+            recipe=recipe,
+            saved=saved,
+            highest_rate=self.highest_rate,
         )
+
+    @property
+    def highest_rate(self) -> float | None:
+        """What the policy allows at most; None where it says nothing, or the plan asked for more and was let."""
+        most = self.policy.rate
+        return most if most and 0 < self.rate <= most else None
 
     @property
     def rate(self) -> float:

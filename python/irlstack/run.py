@@ -7,11 +7,13 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from irlstack import checkpoint as checkpoints
 from irlstack import notebook
-from irlstack._core import Batch, RawList, RawOutputs, RawRun, record_run
+from irlstack._core import Batch, RawCheckpoint, RawList, RawOutputs, RawRun, record_run
 from irlstack.errors import ConfigError
 
 _ASYNC_WAIT_S = 0.05
@@ -29,12 +31,17 @@ class About:
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a recorded run ended: its metadata, what ended it early, and whether it was interrupted or lost something."""
+    """How a recorded run ended: its metadata, what ended it early, and whether it was interrupted or lost something.
+
+    `checkpoint` is the file by which [`resume`][irlstack.resume] goes on with it; None where nothing is left, or none
+    was written.
+    """
 
     summary: dict[str, Any]
     error: Exception | None
     interrupted: bool
     lost: bool
+    checkpoint: Path | None = None
 
 
 class Run:
@@ -51,28 +58,39 @@ class Run:
 
     def __init__(
         self,
-        start: Callable[[], RawRun],
+        start: Callable[[RawCheckpoint | None], RawRun],
         *,
         family: Literal["ipv4", "ipv6"],
         output_fields: Sequence[str] | None,
         about: About,
         of: Literal["scan", "exchange"] = "scan",
         listed: Callable[[], RawList] | None = None,
+        recipe: checkpoints.Recipe | None = None,
+        saved: checkpoints.Saved | None = None,
+        highest_rate: float | None = None,
     ) -> None:
         self._start = start
         self._family = family
         self._output_fields = output_fields
         self._of = of
         self._listed = listed
+        self._recipe = recipe
+        self._saved = saved
+        self._highest = highest_rate
         self.about = about
         self._raw: RawRun | None = None
         self._summary: dict[str, Any] | None = None
-        self._lock = threading.Lock()
+        # A signal's handler may come to it in the thread that holds it.
+        self._lock = threading.RLock()
 
-    def _begun(self) -> RawRun:
+    def _begun(self, checkpoint: RawCheckpoint | None = None) -> RawRun:
         with self._lock:
             if self._raw is None:
-                self._raw = self._start()
+                if self._saved is not None and checkpoint is None:
+                    raise ConfigError("A scan is gone on with in its files: call write() without any.")
+                self._raw = self._start(checkpoint)
+            elif checkpoint is not None:
+                raise ConfigError("This run has begun, and a checkpoint is of all its rows: write it from the start.")
             return self._raw
 
     def __iter__(self) -> "Rows":
@@ -134,6 +152,10 @@ class Run:
             raise ConfigError(f"A rate of {per_second} is not possible: give probes a second, or 0.")
         self._begun().set_rate(float(per_second))
 
+    def clamped_rate(self, per_second: float) -> float:
+        """This rate, or the highest that the policy has a number for, where it began within that."""
+        return per_second if self._highest is None else min(per_second, self._highest)
+
     def stop(self) -> None:
         """Stop at once: no frame leaves after this returns. Rows collected until then can still be read."""
         with self._lock:
@@ -141,7 +163,12 @@ class Run:
                 self._raw.stop()
 
     def write(
-        self, *paths: str | PathLike[str], header: bool = True, output_module: str | None = None
+        self,
+        *paths: str | PathLike[str],
+        header: bool = True,
+        output_module: str | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: float | None = None,
     ) -> dict[str, Any]:
         """Read the run to its end into files, and return its summary.
 
@@ -149,12 +176,21 @@ class Run:
             paths: the suffix says how: .parquet (parts that are joined at the end), .csv, .jsonl; "-" is stdout.
             header: whether CSV begins with the names of the columns.
             output_module: csv, json (an object a line) or parquet, whatever the suffixes are.
+            checkpoint: a file to write down in, again and again, how far a scan is, so that `irlstack.resume` can go on
+                with it after whatever ends it. It goes when nothing is left. It holds the plan's key.
+            checkpoint_interval: how often, in seconds; by default so that a crash costs a minute of probes at most.
 
         Raises:
             OSError: a file cannot be opened; nothing was sent then.
             KeyboardInterrupt: Ctrl-C; the rows until then are in the files.
         """
-        outcome = self.record(paths, header=header, output_module=output_module)
+        outcome = self.record(
+            paths,
+            header=header,
+            output_module=output_module,
+            checkpoint=checkpoint,
+            checkpoint_interval=checkpoint_interval,
+        )
         if outcome.interrupted:
             raise KeyboardInterrupt
         if outcome.error is not None:
@@ -168,6 +204,8 @@ class Run:
         header: bool = True,
         output_module: str | None = None,
         each_second: Callable[[str, str], object] | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: float | None = None,
     ) -> Outcome:
         """The same for programs that want to know how it ended: errors after the start are in the outcome.
 
@@ -176,12 +214,47 @@ class Run:
             header: see `write`.
             output_module: see `write`.
             each_second: called with ZMap's status line and with the row of its status-updates file.
+            checkpoint: see `write`.
+            checkpoint_interval: see `write`.
         """
         listed = None if self._listed is None else self._listed()
-        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module, self._of, listed)
-        summary, error, interrupted, lost = record_run(self._begun(), outputs, self.about, each_second)
+        kept: RawCheckpoint | None = None
+        saved = self._saved
+        if saved is not None:
+            if paths or checkpoint is not None:
+                raise ConfigError("A scan that is gone on with has its files and its checkpoint: name no others.")
+            kept, checkpoint, paths = saved.raw, saved.path, saved.outputs
+            header, output_module = saved.header["record"]["header"], saved.header["record"]["output_module"]
+        of = (paths, self._family, self._output_fields, header, output_module, self._of, listed)
+        outputs = RawOutputs(*of, kept)
+        if saved is None and checkpoint is not None:
+            kept = self._checkpoint(checkpoint, paths, header, output_module, checkpoint_interval)
+        try:
+            raw = self._begun(kept)
+        except BaseException:
+            if kept is not None:
+                kept.discard()
+            raise
+        summary, error, interrupted, lost, resumable = record_run(raw, outputs, self.about, each_second, kept)
         self._summary = json.loads(summary)
-        return Outcome(self._summary, error, interrupted, lost)
+        left = Path(checkpoint) if resumable and checkpoint is not None else None
+        return Outcome(self._summary, error, interrupted, lost, left)
+
+    def _checkpoint(
+        self,
+        path: str | PathLike[str],
+        outputs: Sequence[str | PathLike[str]],
+        header: bool,
+        output_module: str | None,
+        every: float | None,
+    ) -> RawCheckpoint:
+        """A new checkpoint of this run."""
+        record = {"header": header, "output_module": output_module}
+        if every is None:
+            cooldown = 8.0 if self._recipe is None else self._recipe.keywords.get("cooldown_time", 8.0)
+            every = checkpoints.interval(outputs, output_module, cooldown)
+        about = checkpoints.describe_about(self.about)
+        return checkpoints.create(path, self._recipe, outputs, record, about, every)
 
 
 class Rows(Iterator[Batch]):

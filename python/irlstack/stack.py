@@ -4,6 +4,7 @@
 """
 
 import asyncio
+import json
 import threading
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -11,6 +12,7 @@ from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
+from irlstack import checkpoint as checkpoints
 from irlstack._core import Batch, RawCompletion, RawStack, RawStream, World
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
@@ -311,7 +313,65 @@ def scan(
     """
     link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
     asked = Request(targets, keywords, opens=engine != "sim")
-    return asked.scan(lambda: link.open(asked))
+    return asked.scan(lambda: link.open(asked), link.described())
+
+
+def resume(
+    checkpoint: Path,
+    *,
+    policy: Policy | None = None,
+    authorized: str | None = None,
+    rate: int | None = None,
+    contact: str | None = None,
+    checkpoint_interval: float | None = None,
+    **changes: Any,
+) -> Run:
+    """Go on with a scan by its checkpoint, on the machine that it began on or another: `resume(path).write()`.
+
+    Plan, outputs and options are the checkpoint's; the outputs are looked for beside it. What was probed within the
+    last minute before a crash is probed again, and no row comes twice. Permission is asked for anew.
+
+    Args:
+        checkpoint: the file.
+        policy: who is responsible; by default what the configuration files say.
+        authorized: who authorised this session, in place of the policy's.
+        rate: probes a second, in place of the plan's.
+        contact: in place of the plan's.
+        checkpoint_interval: seconds between two commits.
+        changes: in place of what it began with: interface, gateway_mac, source_mac, vlan, engine, batch, dad,
+            sender_threads, cores, cooldown_time, max_runtime, min_hitrate, retries, max_sendto_failures, max_memory,
+            queue, notes, user_metadata.
+
+    Raises:
+        ConfigError: it is no checkpoint, of another version, of a run that is done; rows that it knows of are missing;
+            or a change would make another run of it.
+        PolicyError: the targets may not be probed as it stands.
+        OSError: a file cannot be read or written.
+    """
+    saved = checkpoints.Saved.load(checkpoint, checkpoint_interval)
+    header = saved.header
+    link: dict[str, Any] = {**header["link"], "world": saved.world}
+    if header["link"]["impairment"] is not None:
+        link["impairment"] = Impairment(**header["link"]["impairment"])
+    notes = changes.pop("notes", header["about"]["notes"])
+    user_metadata = changes.pop("user_metadata", None)
+    keywords: dict[str, Any] = dict(header["keywords"])
+    for name, value in changes.items():
+        if name in checkpoints.FIXED or name not in {*link, *keywords, *ScanKeywords.__annotations__}:
+            raise ConfigError(f"{name} cannot be changed of a scan that is gone on with.")
+        (link if name in link else keywords)[name] = value
+    opened = _Link(**link)
+    plan = saved.plan.replace(rate=rate, contact=contact)
+    asked = Request(
+        (),
+        {**keywords, "plan": plan, "policy": policy, "authorized": authorized, "notes": notes},
+        opens=opened.engine != "sim",
+    )
+    asked.about.seed_provided = header["about"]["seed_provided"]
+    asked.about.user_metadata = header["about"]["user_metadata"]
+    if user_metadata is not None:
+        asked.about.user_metadata = json.dumps(user_metadata)
+    return asked.scan(lambda: opened.open(asked), saved=saved)
 
 
 def exchange(
@@ -385,6 +445,16 @@ class _Link:
             if self.engine == "sim" and getattr(self, name) is not None:
                 raise ConfigError(f"The simulated link has no {name} to choose.")
         self.names = _names(self.interface)
+
+    def described(self) -> dict[str, Any]:
+        """The same as JSON, for a checkpoint."""
+        names = ("gateway_mac", "source_mac", "vlan", "engine", "batch", "dad")
+        return {
+            "interface": self.names or None,
+            "world": None if self.world is None else checkpoints.describe_world(self.world),
+            "impairment": None if self.impairment is None else asdict(self.impairment),
+            **{name: getattr(self, name) for name in names},
+        }
 
     def open(self, asked: Request) -> RawStack:
         sources = asked.plan.source_ip

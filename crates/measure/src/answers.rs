@@ -11,6 +11,7 @@ use irl_targets::{Target, address_bits};
 use irl_wire::{FrameBuilder, Mac};
 
 use crate::attachment::Attachment;
+use crate::checkpoint::Marks;
 use crate::listing::Listing;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
@@ -80,6 +81,11 @@ pub(crate) trait Answers: Send {
 
     /// The rows so far; `None` when there are none.
     fn rows(&mut self) -> Option<RecordBatch>;
+
+    /// What was marked in the answered map by the answers of the rows so far, where a checkpoint wants that.
+    fn marks(&mut self) -> Marks {
+        Marks::default()
+    }
 
     /// Whether the targets that stay silent are told of at the end.
     fn tells_silent(&self) -> bool {

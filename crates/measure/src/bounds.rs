@@ -55,6 +55,11 @@ impl Results {
         Self { most: most.unwrap_or(u64::MAX), taken: AtomicU64::new(0) }
     }
 
+    /// The same where so many are there already.
+    pub(crate) fn after(most: Option<u64>, taken: u64) -> Self {
+        Self { taken: AtomicU64::new(taken), ..Self::new(most) }
+    }
+
     /// Takes one; `false` when there are enough.
     pub(crate) fn take(&self) -> bool {
         self.most == u64::MAX || self.taken.fetch_add(1, Ordering::Relaxed) < self.most

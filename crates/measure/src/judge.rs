@@ -11,6 +11,7 @@ use irl_wire::packet::{Ethernet, Packet, Udp};
 use irl_wire::{Mac, PortRange};
 
 use crate::answers::{Answers, Here, Ours};
+use crate::checkpoint::Marks;
 use crate::fields::{plain, u16_at, u32_at, u128_at};
 use crate::passes;
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
@@ -83,6 +84,8 @@ pub(crate) struct Judge {
     data: Vec<u8>,
     resets: VecDeque<Reset>,
     utc_minus_mono: i64,
+    /// What a checkpoint wants to know, if there is one.
+    marks: Option<Marks>,
 }
 
 impl Answers for Judge {
@@ -162,6 +165,10 @@ impl Answers for Judge {
         (!self.rows.is_empty()).then(|| self.rows.take())
     }
 
+    fn marks(&mut self) -> Marks {
+        self.marks.as_mut().map(std::mem::take).unwrap_or_default()
+    }
+
     fn end(&mut self, _: &mut Gate, here: &Here<'_>) -> Result<(), LinkError> {
         WorkerCounters::add(&here.counters.resets_skipped, self.resets.len() as u64);
         Ok(())
@@ -185,6 +192,7 @@ impl Judge {
             data: Vec::new(),
             resets: VecDeque::new(),
             utc_minus_mono: shared.utc_minus_mono(),
+            marks: config.checkpointed.then(Marks::default),
         }
     }
 
@@ -194,6 +202,11 @@ impl Judge {
         row.cooldown = cooling;
         // A target is found by its first success, whatever else was heard of it before.
         row.repeat = if success { before.succeeded } else { before.answered };
+        if let Some(marks) = &mut self.marks
+            && !row.repeat
+        {
+            marks.push(row.slot, success);
+        }
         if row.class == Class::SynAck && self.reset && !self.owe(row) {
             tally.resets_skipped += 1;
         }

@@ -10,6 +10,7 @@ mod answers;
 mod attachment;
 mod bounds;
 mod budget;
+pub mod checkpoint;
 mod columns;
 pub mod error;
 pub mod exchange;

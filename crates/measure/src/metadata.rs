@@ -41,7 +41,7 @@ pub fn document(run: &Run, about: &About) -> Value {
     let engine = run.engine();
     let times = run.times();
     let settings = config.policy.settings();
-    let sent_over_s = (times.last_frame - times.first_frame) as f64 / 1e9;
+    let sent_over_s = run.send_s();
     let counts = config.compiled.targets().counts();
     let interfaces: Vec<Value> = run.attachments().map(|(attachment, stats)| interface(attachment, &stats)).collect();
     let map = match run.map().mode() {
@@ -122,7 +122,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "recv_start_time": rfc3339(times.start),
         "recv_end_time": rfc3339(times.end),
         "elapsed_s": stats.elapsed_s,
-        "send_s": sent_over_s.max(0.0),
+        "send_s": sent_over_s,
         "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
         "targets_scanned": stats.targets,
         "passes": run.passes(),
@@ -150,6 +150,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "device": run.device().map(since),
         "network": run.extra_counters(),
         "per_second": run.seconds(),
+        "sessions": run.sessions(),
     });
     let end = json!({
         "rows_lost": about.rows_lost,

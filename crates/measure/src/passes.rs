@@ -8,8 +8,9 @@ use std::sync::atomic::{AtomicU16, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
+use crate::checkpoint::Place;
 use crate::error::MeasureError;
 use crate::map::{AnsweredMap, Dedup};
 use crate::scan::ScanConfig;
@@ -55,6 +56,8 @@ pub(crate) struct Passes {
     watermark: AtomicU64,
     /// How each pass so far began.
     begun: Mutex<Vec<Begin>>,
+    /// When this session began, in seconds since the run did.
+    offset_s: f64,
 }
 
 /// The beginning of a pass.
@@ -62,9 +65,18 @@ pub(crate) struct Passes {
 struct Begin {
     /// What was counted until then.
     before: Stats,
-    at_ns: u64,
+    /// Before 0 where it was in an earlier session, perhaps of another machine.
+    at_ns: i64,
     /// When the pass before it was walked.
-    walked_ns: u64,
+    walked_ns: i64,
+}
+
+/// The same for a checkpoint, in seconds since the run began.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Begun {
+    before: Stats,
+    at_s: f64,
+    walked_s: f64,
 }
 
 impl Passes {
@@ -78,8 +90,44 @@ impl Passes {
             walking: AtomicUsize::new(workers),
             walked_ns: AtomicU64::new(now_ns),
             watermark: AtomicU64::new(0),
-            begun: Mutex::new(vec![Begin { at_ns: now_ns, ..Begin::default() }]),
+            begun: Mutex::new(vec![Begin { at_ns: now_ns as i64, ..Begin::default() }]),
+            offset_s: 0.0,
         }
+    }
+
+    /// Goes on from a place, by what a checkpoint says of the passes until it.
+    pub(crate) fn resume(&mut self, place: Place, begun: &[Begun], started_ns: u64, offset_s: f64) {
+        self.offset_s = offset_s;
+        self.current = AtomicU16::new(place.pass);
+        self.watermark = AtomicU64::new(place.position);
+        let ns = |seconds: f64| started_ns as i64 + ((seconds - offset_s) * 1e9) as i64;
+        let begin = |each: &Begun| Begin {
+            before: each.before.clone(),
+            at_ns: ns(each.at_s),
+            walked_ns: ns(each.walked_s),
+        };
+        if !begun.is_empty() {
+            // Those of passes that had begun after the place will begin again.
+            *self.begun.get_mut().unwrap_or_else(PoisonError::into_inner) =
+                begun.iter().take(usize::from(place.pass) + 1).map(begin).collect();
+        }
+    }
+
+    /// How the passes so far began, for a checkpoint.
+    pub(crate) fn begun(&self, started_ns: u64) -> Vec<Begun> {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
+        let seconds = |ns| self.seconds(ns, started_ns);
+        let of = |begin: &Begin| Begun {
+            before: begin.before.clone(),
+            at_s: seconds(begin.at_ns),
+            walked_s: seconds(begin.walked_ns),
+        };
+        begun.iter().map(of).collect()
+    }
+
+    /// Since the run began.
+    fn seconds(&self, ns: i64, started_ns: u64) -> f64 {
+        ns.saturating_sub(started_ns as i64) as f64 / 1e9 + self.offset_s
     }
 
     /// The number of the pass that is walked, or waited after.
@@ -139,7 +187,7 @@ impl Passes {
         if self.walking.compare_exchange(0, workers, Ordering::AcqRel, Ordering::Acquire).is_err() {
             return false;
         }
-        begun.push(Begin { before: stats(), at_ns: now_ns, walked_ns });
+        begun.push(Begin { before: stats(), at_ns: now_ns as i64, walked_ns: walked_ns as i64 });
         self.watermark.store(0, Ordering::Release);
         self.current.store(pass + 1, Ordering::Release);
         true
@@ -148,8 +196,8 @@ impl Passes {
     /// The passes so far, given all counts so far.
     pub(crate) fn report(&self, stats: &Stats, started_ns: u64) -> Vec<Pass> {
         let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
-        let seconds = |ns: u64| ns.saturating_sub(started_ns) as f64 / 1e9;
-        let walked = (self.walking.load(Ordering::Acquire) == 0).then(|| self.walked_ns.load(Ordering::Acquire));
+        let seconds = |ns: i64| self.seconds(ns, started_ns);
+        let walked = (self.walking.load(Ordering::Acquire) == 0).then(|| self.walked_ns.load(Ordering::Acquire) as i64);
         let pass = |(number, begin): (usize, &Begin)| {
             let next = begun.get(number + 1);
             let (before, after) = (&begin.before, next.map_or(stats, |next| &next.before));
@@ -233,7 +281,11 @@ pub(crate) fn map(config: &ScanConfig) -> Result<AnsweredMap, MeasureError> {
              {instead}"
         )));
     }
-    AnsweredMap::new(slots, config.max_memory, config.workers.max(1), config.dedup)
+    let map = AnsweredMap::new(slots, config.max_memory, config.workers.max(1), config.dedup)?;
+    if let Some(saved) = &config.resume {
+        saved.restore(&map, slots)?;
+    }
+    Ok(map)
 }
 
 #[cfg(test)]

@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
+use crate::checkpoint::Checkpoint;
 use crate::error::MeasureError;
 use crate::metadata::{self, About};
-use crate::output::Sink;
+use crate::output::{Committed, Sink};
 use crate::run::{Next, Run};
+use crate::scan::EndedBy;
 use crate::status::Status;
 
 /// How often the watcher is asked whether to go on.
@@ -35,17 +37,31 @@ pub struct Outcome {
     pub interrupted: bool,
     /// Whether something was lost: records, rows, or a device that went away.
     pub lost: bool,
+    /// Whether the run can be gone on with by its checkpoint, because something of it is left.
+    pub resumable: bool,
 }
 
 /// Reads a run to its end and writes its rows to all outputs. An output that fails ends the run; the others, and what
 /// it had written itself, are kept.
-pub fn record(run: &Run, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut dyn Watch) -> Outcome {
+///
+/// With a checkpoint, outputs are made safe together with how far the run is, when that is due and at the end. It is
+/// taken away when nothing is left to go on with. After an output has failed it stays as it was, and so do parts.
+pub fn record(
+    run: &Run,
+    sinks: Vec<Box<dyn Sink>>,
+    about: &About,
+    watch: &mut dyn Watch,
+    mut checkpoint: Option<Checkpoint>,
+) -> Outcome {
     let mut outputs: Vec<Output> = sinks.into_iter().map(|sink| Output { sink: Some(sink), lost: 0 }).collect();
     let mut status = Status::new();
     let mut due = Instant::now() + SECOND;
     let mut error = None;
     let mut interrupted = false;
     let mut stopped = false;
+    if let Some(checkpoint) = &mut checkpoint {
+        committed(&mut outputs, &mut error, |outputs| checkpoint.begin(run, outputs));
+    }
     loop {
         match run.next_batch(POLL) {
             Ok(Next::Batch(batch)) => {
@@ -73,10 +89,25 @@ pub fn record(run: &Run, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut d
             due += SECOND;
             each(&mut outputs, &mut error, |sink| sink.tick());
             look(run, &mut status, watch);
+            if let Some(Err(failed)) = checkpoint.as_mut().map(|checkpoint| checkpoint.note(run)) {
+                error.get_or_insert(failed);
+            }
+        }
+        if let Some(checkpoint) = checkpoint.as_mut().filter(|checkpoint| checkpoint.is_due()) {
+            committed(&mut outputs, &mut error, |outputs| checkpoint.commit(run, outputs, false));
         }
     }
     look(run, &mut status, watch);
     each(&mut outputs, &mut error, |sink| sink.settle());
+    let whole = error.is_none() && !interrupted && run.ended_by() != Some(EndedBy::Stopped);
+    if let Some(checkpoint) = &mut checkpoint {
+        committed(&mut outputs, &mut error, |outputs| checkpoint.commit(run, outputs, whole));
+    }
+    let resumable = checkpoint.is_some();
+    if resumable && outputs.iter().any(|output| output.sink.is_none()) {
+        // What the others have beyond the last commit is of targets that will be probed again.
+        outputs.iter_mut().for_each(|output| output.sink = None);
+    }
     let stats = run.stats();
     let lost = stats.overruns > 0 || error.is_some();
     let about = About {
@@ -96,7 +127,38 @@ pub fn record(run: &Run, sinks: Vec<Box<dyn Sink>>, about: &About, watch: &mut d
         }
     }
     let lost = lost || error.is_some();
-    Outcome { metadata, error, interrupted, lost }
+    // Those who asked for no more rows than there are have them.
+    let done = matches!(run.ended_by(), Some(EndedBy::Targets | EndedBy::MaxResults)) && whole && error.is_none();
+    let mut resumable = resumable;
+    if let Some(checkpoint) = checkpoint.filter(|_| done) {
+        resumable = false;
+        error = checkpoint.finish().err();
+    }
+    Outcome { metadata, error, interrupted, lost, resumable }
+}
+
+/// Makes all outputs safe and commits that, unless one of them has failed.
+fn committed(
+    outputs: &mut [Output],
+    error: &mut Option<MeasureError>,
+    commit: impl FnOnce(Vec<Committed>) -> Result<(), MeasureError>,
+) {
+    let mut safe = Vec::new();
+    for output in outputs.iter_mut() {
+        let Some(sink) = output.sink.as_mut() else { return };
+        match sink.commit() {
+            Ok(committed) => safe.push(committed),
+            Err(failed) => {
+                output.lost += sink.lost();
+                output.sink = None;
+                error.get_or_insert(failed);
+                return;
+            }
+        }
+    }
+    if let Err(failed) = commit(safe) {
+        error.get_or_insert(failed);
+    }
 }
 
 /// An output, until it fails, and the rows it lacks.

@@ -12,6 +12,7 @@ use irl_wire::Protocol;
 
 pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
+use crate::checkpoint::Saved;
 use crate::error::MeasureError;
 use crate::judge::Judge;
 use crate::map::Dedup;
@@ -87,6 +88,10 @@ pub struct ScanConfig {
     pub dedup: Dedup,
     /// Batches that may wait for the reader before the senders pause.
     pub queue: usize,
+    /// Whether it can be gone on with: workers say with their rows how far they are.
+    pub checkpointed: bool,
+    /// What it goes on from.
+    pub resume: Option<Arc<Saved>>,
 }
 
 impl ScanConfig {
@@ -114,6 +119,8 @@ impl ScanConfig {
             max_memory: 1 << 30,
             dedup: Dedup::default(),
             queue: 32,
+            checkpointed: false,
+            resume: None,
         }
     }
 }
@@ -136,6 +143,9 @@ impl Scan {
     /// # Errors
     /// As [`Scan::start`], and [`MeasureError::Config`] when a network has no worker or no address of the scan's.
     pub fn start_on(config: ScanConfig, networks: Vec<Arc<dyn Network>>) -> Result<Self, MeasureError> {
+        if let Some(saved) = &config.resume {
+            saved.check(&config)?;
+        }
         let prepared = Prepared::new(config, networks)?;
         let config = &prepared.config;
         let frames = match prepared.probe.protocol() {

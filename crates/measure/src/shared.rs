@@ -9,6 +9,7 @@ use irl_targets::Target;
 
 use crate::bounds::{EndedBy, Results};
 use crate::budget::Budget;
+use crate::checkpoint::{Saved, Session};
 use crate::error::MeasureError;
 use crate::map::AnsweredMap;
 use crate::passes::Passes;
@@ -56,6 +57,19 @@ pub(crate) struct Shared {
     pub(crate) first_frame_ns: AtomicU64,
     pub(crate) last_frame_ns: AtomicU64,
     pub(crate) ended_ns: AtomicU64,
+    pub(crate) behind: Behind,
+}
+
+/// What a run has behind it that is gone on with; nothing where it begins.
+#[derive(Debug, Default)]
+pub(crate) struct Behind {
+    pub(crate) stats: Stats,
+    pub(crate) seconds: Vec<Second>,
+    pub(crate) sessions: Vec<Session>,
+    pub(crate) first_frame_utc_ns: i64,
+    pub(crate) send_s: f64,
+    /// When this session began, in seconds since the first one did.
+    pub(crate) offset_s: f64,
 }
 
 impl Shared {
@@ -89,6 +103,7 @@ impl Shared {
             first_frame_ns: AtomicU64::new(0),
             last_frame_ns: AtomicU64::new(0),
             ended_ns: AtomicU64::new(0),
+            behind: Behind::default(),
         }
     }
 
@@ -99,6 +114,28 @@ impl Shared {
             None => may_probe(),
             Some(budget) => budget.has_room(target.address, now) && may_probe() && budget.take(target.address, now),
         }
+    }
+
+    /// Goes on from what was saved.
+    pub(crate) fn resume(&mut self, saved: &Saved, max_results: Option<u64>, positions: u64) {
+        let (place, stats) = (saved.place(), saved.stats());
+        let since = saved.sessions().first().map_or(self.started_utc_ns, |first| first.start_utc_ns);
+        let offset_s = (self.started_utc_ns - since) as f64 / 1e9;
+        // The clock may be another one, and behind.
+        let offset_s = saved.seconds().iter().map(|second| second.elapsed_s).fold(offset_s, f64::max);
+        self.results = Results::after(max_results, stats.rows);
+        self.watermark = AtomicU64::new(if place.pass == 0 { place.position } else { positions });
+        let commit = saved.commit();
+        let begun = commit.map_or(&[][..], |commit| &commit.passes);
+        self.passes.resume(place, begun, self.started_ns, offset_s);
+        self.behind = Behind {
+            stats,
+            seconds: saved.seconds().to_vec(),
+            sessions: saved.sessions().to_vec(),
+            first_frame_utc_ns: commit.map_or(0, |commit| commit.first_frame_utc_ns),
+            send_s: commit.map_or(0.0, |commit| commit.send_s),
+            offset_s,
+        };
     }
 
     /// Remembers why no more probes are sent, unless there was a reason before.
@@ -146,12 +183,14 @@ impl Shared {
     pub(crate) fn stats(&self) -> Stats {
         let mut stats = Stats::gather(&self.counters);
         stats.unprobed += self.returned_count.load(Ordering::Acquire) as u64;
-        stats.overruns = self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum();
+        stats.overruns = self.behind.stats.overruns;
+        stats.overruns += self.overruns.iter().map(|each| each.load(Ordering::Relaxed)).sum::<u64>();
         let end = match self.ended_ns.load(Ordering::Acquire) {
             0 => clock::now_ns(),
             end => end,
         };
-        stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9;
+        stats.add(&self.behind.stats);
+        stats.elapsed_s = end.saturating_sub(self.started_ns) as f64 / 1e9 + self.behind.stats.elapsed_s;
         stats.rate = f64::from_bits(self.rate.load(Ordering::Acquire));
         stats.sending = self.sending.load(Ordering::Acquire) > 0;
         stats.pass = self.passes.current();
@@ -178,7 +217,9 @@ impl Shared {
     fn note(&self) {
         let stats = self.stats();
         let pass_watermark = self.positions(stats.pass).load(Ordering::Acquire);
-        let second = Second::new(&stats, self.watermark.load(Ordering::Acquire), pass_watermark);
+        let mut second = Second::new(&stats, self.watermark.load(Ordering::Acquire), pass_watermark);
+        // By the wall clock, so that it is known when something was probed.
+        second.elapsed_s += self.behind.offset_s - self.behind.stats.elapsed_s;
         self.seconds.lock().unwrap_or_else(PoisonError::into_inner).push(second);
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use irl_link::{ClassCounters, DeviceCounters, GateCounters};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 macro_rules! counters {
     ($($(#[$doc:meta])* $name:ident),+ $(,)?) => {
@@ -15,8 +15,14 @@ macro_rules! counters {
             fn add_to(&self, stats: &mut Stats) { $(stats.$name += self.$name.load(Ordering::Relaxed);)+ }
         }
 
+        impl Stats {
+            /// Adds another's counts, and no times.
+            pub(crate) fn add(&mut self, other: &Self) { $(self.$name += other.$name;)+ }
+        }
+
         /// A run's counters so far, over all workers.
-        #[derive(Clone, Debug, Default, PartialEq, Serialize)]
+        #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+        #[serde(default)]
         pub struct Stats {
             $($(#[$doc])* pub $name: u64,)+
             /// Records that were lost because a worker did not drain its ring in time.
@@ -235,6 +241,16 @@ impl Stats {
             worker.add_to(&mut stats);
         }
         stats
+    }
+
+    /// Lets go of what was under way: frames that were built and had not left, targets taken and not probed.
+    pub(crate) fn settle(&mut self) {
+        self.probes_built = self.probes_sent + self.probes_refused_by_policy + self.probes_refused_by_device;
+        self.resets_built = self.resets_sent + self.resets_refused_by_policy + self.resets_refused_by_device;
+        self.segments_built = self.segments_sent + self.segments_refused_by_policy + self.segments_refused_by_device;
+        self.neighbour_built =
+            self.neighbour_sent + self.neighbour_refused_by_policy + self.neighbour_refused_by_device;
+        self.unprobed = 0;
     }
 
     /// Found targets over probes sent, in percent; 0 before the first probe.

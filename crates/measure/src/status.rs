@@ -32,7 +32,11 @@ pub struct Second {
     pub lost: u64,
     /// Targets taken, whose position is below the watermark, that wait for their turn and are not probed yet; at the end, that never
     /// were.
+    #[serde(default)]
     pub waiting: u64,
+    /// Probes a second that were asked for then; 0 while searching for the fastest.
+    #[serde(default)]
+    pub rate: f64,
 }
 
 impl Second {
@@ -47,6 +51,7 @@ impl Second {
             found: stats.found,
             lost: stats.overruns,
             waiting: stats.waiting + stats.unprobed,
+            rate: stats.rate,
         }
     }
 }

@@ -8,6 +8,7 @@ use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
+use crate::checkpoint::Place;
 use crate::listing::Listing;
 use crate::passes;
 use crate::shared::Shared;
@@ -34,6 +35,8 @@ pub(crate) struct Parked {
     /// The next of its probes.
     probe_num: u16,
     since_ns: u64,
+    /// The first position of its block.
+    first: u64,
 }
 
 /// Where frames come from: targets in the plan's order, or of a list.
@@ -46,6 +49,8 @@ pub(crate) struct Supply {
     pub(crate) hops: Arc<dyn NextHop>,
     pub(crate) probes: u16,
     pub(crate) batch: Vec<(u64, Target)>,
+    /// The first position of the block that `batch` is of.
+    pub(crate) first: u64,
     /// The next of `batch`, and which probe of it.
     pub(crate) next: usize,
     pub(crate) probe_num: u16,
@@ -91,6 +96,14 @@ impl Supply {
         self.stride = 1;
     }
 
+    /// The first place of the plan that a worker with this supply may still have something to do at.
+    pub(crate) fn place(&self, shared: &Shared) -> Place {
+        let taken = shared.positions(self.pass).load(Ordering::Acquire).min(self.plan.len());
+        let batch = (self.next < self.batch.len()).then_some(self.first);
+        let parked = self.parked.iter().map(|waiting| waiting.first);
+        Place { pass: self.pass, position: parked.chain(batch).fold(taken, u64::min) }
+    }
+
     /// Takes out the targets of which not every probe was built.
     pub(crate) fn left(&mut self) -> Vec<(u64, Target)> {
         let parked = self.parked.drain(..).map(|waiting| (waiting.number, waiting.target));
@@ -128,7 +141,7 @@ impl Supply {
                         continue;
                     }
                     Hop::Pending if self.parked.len() < PARKED => {
-                        self.parked.push_back(Parked { number, target, probe_num: 0, since_ns: now });
+                        self.parked.push_back(Parked { number, target, probe_num: 0, since_ns: now, first: self.first });
                         self.next += 1;
                         continue;
                     }
@@ -287,6 +300,7 @@ impl Supply {
             taken if taken < self.plan.len() => watermark.fetch_add(block as u64, Ordering::AcqRel),
             taken => taken,
         };
+        self.first = first;
         self.batch.resize(block, (0, Target::default()));
         let count = self.plan.fill(first, &mut self.batch);
         self.batch.truncate(count);

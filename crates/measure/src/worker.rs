@@ -10,7 +10,6 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use arrow_array::RecordBatch;
 use crossbeam_channel::{Sender as Channel, TrySendError};
 use irl_link::record::flags;
 use irl_link::{Gate, LinkError, Network, Receiver, Worker, clock};
@@ -19,12 +18,14 @@ use irl_targets::Target;
 use crate::answers::{Answers, Here};
 use crate::attachment::Attachment;
 use crate::bounds::{Bounds, EndedBy};
+use crate::checkpoint::Tracker;
 use crate::error::MeasureError;
 use crate::pacer::Pacer;
+use crate::run::Delivery;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
 use crate::shared::{Place, Shared};
-use crate::stats::WorkerCounters;
+use crate::stats::{Stats, WorkerCounters};
 use crate::supply::Supply;
 
 /// The longest sleep.
@@ -58,8 +59,10 @@ pub(crate) struct Loop<A> {
     receiver: Box<dyn Receiver>,
     network: Arc<dyn Network>,
     shared: Arc<Shared>,
-    out: Channel<RecordBatch>,
-    outbox: VecDeque<RecordBatch>,
+    out: Channel<Delivery>,
+    outbox: VecDeque<Delivery>,
+    /// Where there is a checkpoint.
+    tracker: Option<Tracker>,
     supply: Supply,
     answers: A,
     pacer: Pacer,
@@ -91,7 +94,7 @@ impl<A: Answers> Loop<A> {
         shared: &Arc<Shared>,
         attachments: &[Attachment],
         answers: A,
-        out: Channel<RecordBatch>,
+        out: Channel<Delivery>,
     ) -> Self {
         let now = clock::now_ns();
         let attachment = &attachments[number % attachments.len()];
@@ -109,6 +112,7 @@ impl<A: Answers> Loop<A> {
             shared: Arc::clone(shared),
             out,
             outbox: VecDeque::new(),
+            tracker: config.checkpointed.then(Tracker::default),
             supply: Supply {
                 plan: config.compiled.clone(),
                 list: answers.list(),
@@ -117,6 +121,7 @@ impl<A: Answers> Loop<A> {
                 hops,
                 probes: config.plan.probes.max(1),
                 batch: Vec::new(),
+                first: 0,
                 next: 0,
                 probe_num: 0,
                 parked: VecDeque::new(),
@@ -126,7 +131,7 @@ impl<A: Answers> Loop<A> {
                 unresolved: 0,
                 taken: 0,
                 retaken: 0,
-                pass: 0,
+                pass: shared.passes.current(),
                 walked: 0,
                 stride: 1,
                 again: A::SAME_PORT,
@@ -158,6 +163,9 @@ impl<A: Answers> Loop<A> {
         // Frames that were committed and never left are given up, so that built = sent + refused holds.
         self.gate.abandon();
         self.publish();
+        if result.is_ok() && !self.shared.stop.load(Ordering::Acquire) {
+            self.track(clock::now_ns());
+        }
         let left = self.supply.left();
         self.counters().waiting.store(0, Ordering::Relaxed);
         match result.and(ended.map_err(MeasureError::from)) {
@@ -344,7 +352,7 @@ impl<A: Answers> Loop<A> {
     }
 
     fn receive(&mut self, now_ns: u64) -> Result<usize, MeasureError> {
-        let Self { receiver, answers, shared, number, network, gate, done_ns, .. } = self;
+        let Self { receiver, answers, shared, number, network, gate, done_ns, tracker, .. } = self;
         let counters = &shared.counters[*number];
         let here = Here { shared, counters, cooling: *done_ns != 0, now_ns };
         let mut failed = None;
@@ -370,6 +378,11 @@ impl<A: Answers> Loop<A> {
         }
         let got = got?;
         shared.overruns[*number].store(receiver.overruns(), Ordering::Relaxed);
+        if let Some(tracker) = tracker
+            && got < RECORDS
+        {
+            tracker.read_ns = now_ns;
+        }
         match failed {
             Some(error) => Err(error.into()),
             None => Ok(got),
@@ -390,6 +403,8 @@ impl<A: Answers> Loop<A> {
         // While rows wait for the reader, small batches would only use up the places of large ones.
         if full || (self.outbox.is_empty() && now.saturating_sub(self.flushed_ns) >= FLUSH_NS) {
             self.flushed_ns = now;
+            self.publish();
+            self.track(now);
             self.collect();
         }
         while let Some(batch) = self.outbox.pop_front() {
@@ -408,9 +423,27 @@ impl<A: Answers> Loop<A> {
         }
     }
 
+    /// Takes the rows so far, and with the last of them what a checkpoint has to know to keep them.
     fn collect(&mut self) {
+        let before = self.outbox.len();
         while let Some(batch) = self.answers.rows() {
-            self.outbox.push_back(batch);
+            self.outbox.push_back(Delivery { batch: Some(batch), progress: None });
+        }
+        let Some(tracker) = &mut self.tracker else { return };
+        tracker.marks.append(self.answers.marks());
+        let counted = Stats::gather([&self.shared.counters[self.number]]);
+        let progress = Some(Box::new(tracker.progress(self.number, counted)));
+        let rows = self.outbox.len() > before;
+        match self.outbox.back_mut() {
+            Some(last) if rows => last.progress = progress,
+            _ => self.outbox.push_back(Delivery { batch: None, progress }),
+        }
+    }
+
+    /// Looks how far this worker is, where a checkpoint has to know.
+    fn track(&mut self, now: u64) {
+        if let Some(tracker) = &mut self.tracker {
+            tracker.look(self.supply.place(&self.shared), &self.gate.counters().probes, now);
         }
     }
 

@@ -78,7 +78,7 @@ fn start(targets: &str, rate: f64, columns: &[Column]) -> Scan {
 }
 
 fn write(scan: &Scan, sinks: Vec<Box<dyn Sink>>) -> Outcome {
-    record(scan, sinks, &About { version: "1.2.3".to_owned(), ..About::default() }, &mut Watched::default())
+    record(scan, sinks, &About { version: "1.2.3".to_owned(), ..About::default() }, &mut Watched::default(), None)
 }
 
 fn read(path: &Path) -> (Vec<RecordBatch>, Vec<(String, String)>) {
@@ -336,7 +336,7 @@ fn an_interrupted_run_keeps_its_rows_and_says_so() {
         std::thread::yield_now();
     }
     let mut watched = Watched { interrupt: true, ..Watched::default() };
-    let outcome = record(&scan, sinks, &About::default(), &mut watched);
+    let outcome = record(&scan, sinks, &About::default(), &mut watched, None);
     assert!(outcome.interrupted && outcome.error.is_none() && !outcome.lost, "{outcome:?}");
     assert_eq!(outcome.metadata["interrupted"], true);
     assert_eq!(outcome.metadata["ended_by"], "stopped");
@@ -348,7 +348,7 @@ fn metadata_and_status_tell_the_whole_run() {
     let columns = Column::defaults();
     let scan = start("10.0.0.0/16", 30_000.0, columns);
     let mut watched = Watched::default();
-    let outcome = record(&scan, Vec::new(), &About { seed_provided: true, ..About::default() }, &mut watched);
+    let outcome = record(&scan, Vec::new(), &About { seed_provided: true, ..About::default() }, &mut watched, None);
     let document = outcome.metadata;
     let expected = serde_json::json!({
         "engine": "scripted", "synthetic": true, "probe_module": "tcp_synscan", "seed": 5, "seed_provided": true,

@@ -9,6 +9,7 @@ mod addresses;
 mod arrow;
 #[cfg(target_os = "linux")]
 mod bench;
+mod checkpoint;
 mod errors;
 mod frames;
 #[cfg(target_os = "linux")]
@@ -39,6 +40,8 @@ mod _core {
     #[cfg(target_os = "linux")]
     #[pymodule_export]
     use crate::bench::{PyBaseline, PyKernelSockets, PySink, pcap_version};
+    #[pymodule_export]
+    use crate::checkpoint::PyCheckpoint;
     #[pymodule_export]
     use crate::frames::{PyCompletion, PyStream};
     #[cfg(target_os = "linux")]

@@ -11,6 +11,7 @@ use irl_measure::schema::{self, Column};
 use irl_measure::{MeasureError, exchange};
 use pyo3::prelude::*;
 
+use crate::checkpoint::PyCheckpoint;
 use crate::errors::{Error, Result};
 use crate::list::PyList;
 use crate::prefix::parse_family;
@@ -48,7 +49,8 @@ fn choose<C: Copy>(
 #[pymethods]
 impl PyOutputs {
     #[new]
-    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan", listed=None))]
+    #[allow(clippy::too_many_arguments)]
+    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan", listed=None, checkpoint=None))]
     fn new(
         paths: Vec<PathBuf>,
         family: &str,
@@ -57,6 +59,7 @@ impl PyOutputs {
         output_module: Option<&str>,
         of: &str,
         listed: Option<&PyList>,
+        checkpoint: Option<&PyCheckpoint>,
     ) -> Result<Self> {
         let family = parse_family(family)?;
         let schema = match of {
@@ -69,7 +72,8 @@ impl PyOutputs {
         };
         let given = output_module.map(Format::by_name).transpose()?;
         let mut sinks = Vec::new();
-        for path in paths {
+        let saved = checkpoint.and_then(|checkpoint| checkpoint.saved.as_ref());
+        for (number, path) in paths.into_iter().enumerate() {
             let format = match given {
                 Some(format) => format,
                 None => match Format::of(&path)? {
@@ -78,7 +82,10 @@ impl PyOutputs {
                     format => format,
                 },
             };
-            sinks.push(output::open(&path, format, family, &schema, header)?);
+            sinks.push(match saved {
+                None => output::open(&path, format, family, &schema, header)?,
+                Some(saved) => output::reopen(&path, format, family, &schema, header, &saved.output(number))?,
+            });
         }
         Ok(Self(Mutex::new(sinks)))
     }
@@ -140,26 +147,30 @@ impl AboutLike {
     }
 }
 
-/// Metadata as JSON, what ended the run early, whether it was interrupted, and whether something was lost.
-type Outcome = (String, Option<PyErr>, bool, bool);
+/// Metadata as JSON, what ended the run early, whether it was interrupted, whether something was lost, and whether a
+/// checkpoint tells how to go on.
+type Outcome = (String, Option<PyErr>, bool, bool, bool);
 
 /// Reads a run to its end into its outputs. `each_second` is called with ZMap's status line and CSV row.
 #[pyfunction]
+#[pyo3(signature = (run, outputs, about, each_second, checkpoint=None))]
 pub(crate) fn record_run(
     py: Python<'_>,
     run: &PyRun,
     outputs: &PyOutputs,
     about: AboutLike,
     each_second: Option<Py<PyAny>>,
+    checkpoint: Option<&PyCheckpoint>,
 ) -> Result<Outcome> {
+    let checkpoint = checkpoint.map(PyCheckpoint::take).transpose()?;
     let about = about.about()?;
     // Nothing panics while the lock is held.
     let sinks = std::mem::take(&mut *outputs.0.lock().expect("the lock is not poisoned"));
     let mut watcher = Watcher { each_second, raised: None };
-    let outcome = py.detach(|| record(&run.run, sinks, &about, &mut watcher));
+    let outcome = py.detach(|| record(&run.run, sinks, &about, &mut watcher, checkpoint));
     let error = match watcher.raised {
         Some(raised) if !raised.is_instance_of::<pyo3::exceptions::PyKeyboardInterrupt>(py) => Some(raised),
         _ => outcome.error.map(|error| PyErr::from(Error::from(error))),
     };
-    Ok((json(&outcome.metadata)?, error, outcome.interrupted, outcome.lost))
+    Ok((json(&outcome.metadata)?, error, outcome.interrupted, outcome.lost, outcome.resumable))
 }

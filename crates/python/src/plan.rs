@@ -137,8 +137,13 @@ pub(crate) fn has_ports(ports: &PortSet) -> bool {
 }
 
 impl PyPlan {
-    fn from_plan(plan: Plan) -> Self {
+    pub(crate) fn from_plan(plan: Plan) -> Self {
         Self { plan, list: None, compiled: OnceLock::new() }
+    }
+
+    /// Whether its targets were read from where they cannot be read again.
+    pub(crate) fn is_kept(&self) -> bool {
+        self.list.is_some()
     }
 
     /// The plan with its files read, which happens once.

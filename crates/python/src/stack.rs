@@ -17,6 +17,7 @@ use pyo3::prelude::*;
 use pyo3::types::PyDict;
 
 use crate::addresses::Addresses;
+use crate::checkpoint::PyCheckpoint;
 use crate::errors::{Error, Result};
 use crate::frames::PyStream;
 use crate::list::PyList;
@@ -151,7 +152,8 @@ impl PyStack {
 
     /// Starts a scan; on several networks, with a thread for each unless more are asked for.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0))]
+        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
+        checkpoint=None))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -174,6 +176,7 @@ impl PyStack {
         dedup_method: &str,
         cores: Vec<usize>,
         reprobe: i128,
+        checkpoint: Option<&PyCheckpoint>,
     ) -> Result<PyRun> {
         let sending = Sending {
             shard,
@@ -208,6 +211,8 @@ impl PyStack {
                 }
             },
             columns: output::columns(output_fields)?,
+            checkpointed: checkpoint.is_some(),
+            resume: checkpoint.and_then(|checkpoint| checkpoint.saved.clone()),
             ..self.config(py, plan, &policy, sending)?
         };
         let networks = self.networks.clone();
@@ -402,7 +407,7 @@ pub(crate) fn mac(text: &str) -> Result<irl_wire::Mac> {
     text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
 }
 
-fn seconds(name: &str, value: f64) -> Result<Duration> {
+pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration> {
     Duration::try_from_secs_f64(value)
         .map_err(|_| Error::config(format!("{name} = {value} cannot be: it is a number of seconds from 0.")))
 }

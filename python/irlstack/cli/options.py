@@ -76,10 +76,7 @@ class PlanOptions:
         if self.plan is not None:
             self._refuse_beside_a_plan(targets)
             loaded = irl.Plan.load(self.plan)
-            rate = parse_rate(self.rate) if self.rate is not None else None
-            if self.bandwidth is not None:
-                rate = self._rate_of_bandwidth(loaded)
-            return loaded.replace(rate=rate, contact=self.contact)
+            return loaded.replace(rate=self.rate_for(loaded), contact=self.contact)
         probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
         blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
         list_of_ips: Path | bytes | None = self.list_of_ips_file
@@ -121,6 +118,14 @@ class PlanOptions:
             rate = self._rate_of_bandwidth(plan)
         # The key, and the seed unless given, are drawn anew; nothing has been sent or shown that they would contradict.
         return build(count, rate)
+
+    def rate_for(self, plan: irl.Plan) -> int | None:
+        """Probes a second that were asked for beside a plan; None for the plan's own."""
+        if self.rate is not None and self.bandwidth is not None:
+            raise ConfigError("Give a rate or a bandwidth, not both.")
+        if self.bandwidth is not None:
+            return self._rate_of_bandwidth(plan)
+        return None if self.rate is None else parse_rate(self.rate)
 
     def _rate_of_bandwidth(self, plan: irl.Plan) -> int:
         bits = quantity.parse_number("--bandwidth", self.bandwidth or "0")

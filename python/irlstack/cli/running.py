@@ -3,6 +3,7 @@
 import contextlib
 import json
 import logging
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from cyclopts import Group, Parameter
 
 import irlstack as irl
 from irlstack.cli import console, quantity
+from irlstack.cli.in_flight import rate_by_signals
 from irlstack.cli.options import POLICY, SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.progress import Progress
 from irlstack.cli.status import ExitStatus
@@ -71,6 +73,11 @@ class OutputOptions:
     """Columns: saddr,sport,rtt or * for all."""
     no_header_row: Annotated[bool, Parameter(group=OUTPUT)] = False
     """Write CSV without its first line."""
+    checkpoint: Annotated[Path | None, Parameter(group=OUTPUT)] = None
+    """Where a scan writes down how far it is, for --resume. By default beside the first -o, as NAME.checkpoint, if all
+    outputs are files; it goes when nothing is left. It holds the plan's key."""
+    checkpoint_interval: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """How often. By default so that a crash costs a minute of probes at most."""
     metadata_file: Annotated[Path | None, Parameter(alias="-m", group=OUTPUT)] = None
     """Everything about the run, as JSON; - is stderr."""
     json_output: Annotated[bool, Parameter(name="--json", group=OUTPUT)] = False
@@ -161,19 +168,37 @@ def fields(output: OutputOptions, without_a_file: list[str]) -> list[str] | None
     return None if output.output_file else without_a_file
 
 
-def record(run: irl.Run, output: OutputOptions, closing_words: Callable[[dict[str, Any]], str]) -> ExitStatus:
-    """Reads a run to its end into its outputs, and says how it ended."""
+def checkpoint_beside(output: OutputOptions) -> Path | None:
+    """Where a run with these outputs writes down how far it is, unless told otherwise: nowhere if one is no file."""
+    files = [path for path in output.output_file if str(path) != STANDARD_STREAM]
+    if not files or len(files) < len(output.output_file) or any(path.exists() and not path.is_file() for path in files):
+        return None
+    return files[0].with_name(files[0].name + ".checkpoint")
+
+
+def record(
+    run: irl.Run,
+    output: OutputOptions,
+    closing_words: Callable[[dict[str, Any]], str],
+    *,
+    checkpoint: Path | None = None,
+    resumed: bool = False,
+) -> ExitStatus:
+    """Reads a run to its end into its outputs, or into those it had before, and says how it ended."""
     with contextlib.ExitStack() as files:
         updates = _open(files, output.status_updates_file)
         metadata = _open(files, output.metadata_file)
         progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
         places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
-        outcome = run.record(
-            places,
-            header=not output.no_header_row,
-            output_module=output.output_module,
-            each_second=progress.show,
-        )
+        with rate_by_signals(run):
+            outcome = run.record(
+                [] if resumed else places,
+                header=not output.no_header_row,
+                output_module=output.output_module,
+                each_second=progress.show,
+                checkpoint=checkpoint,
+                checkpoint_interval=every(output),
+            )
         progress.end()
         document = json.dumps(outcome.summary)
         if metadata is not None:
@@ -184,11 +209,20 @@ def record(run: irl.Run, output: OutputOptions, closing_words: Callable[[dict[st
         console.say(closing_words(outcome.summary))
     if outcome.error is not None:
         console.complain(f"{outcome.error} The rows until then are kept.")
+    if outcome.checkpoint is not None:
+        console.say(f"Checkpoint written. What is left: irlstack scan --resume {shlex.quote(str(outcome.checkpoint))}")
     if outcome.interrupted:
         return ExitStatus.INTERRUPTED
     if outcome.error is not None or outcome.lost:
         return ExitStatus.INCOMPLETE
     return ExitStatus.DONE
+
+
+def every(output: OutputOptions) -> float | None:
+    """Seconds between two commits, where that was said."""
+    if output.checkpoint_interval is None:
+        return None
+    return quantity.parse_seconds("--checkpoint-interval", output.checkpoint_interval)
 
 
 def _cores(text: str | None) -> list[int]:

@@ -1,15 +1,18 @@
 """`irlstack scan`."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
 
 import irlstack as irl
+from irlstack.checkpoint import Saved
 from irlstack.cli import console, dryrun, quantity, running
-from irlstack.cli.options import SENDING, PlanOptions
+from irlstack.cli.options import SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.running import OTHER, OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
+from irlstack.errors import ConfigError
 
 
 @Parameter(name="*")
@@ -27,6 +30,9 @@ class _Scanning:
     targets that answered last; none: repeats are rows too. The default is full where it fits, otherwise window."""
     rows: Annotated[Literal["success", "all"], Parameter(group=OUTPUT)] = "success"
     """success (the default): each target once; all: every answer."""
+    resume: Annotated[Path | None, Parameter(group=OTHER)] = None
+    """Go on with a scan by its checkpoint. Plan, outputs and options are the checkpoint's; -r, -i and others that say
+    how and not what may be given anew, and permission (--authorized) has to be."""
     list_probe_modules: Annotated[bool, Parameter(group=OTHER)] = False
     """Show the probes there are."""
 
@@ -58,6 +64,8 @@ def scan(
         return ExitStatus.DONE
     if other.list_output_fields:
         return running.show_fields(irl.scan_fields())
+    if scanning.resume is not None:
+        return _resume(scanning.resume, targets, options, sending, scanning, output, other)
     policy = other.policy(options)
     made = options.make(targets, policy)
     if other.dryrun:
@@ -75,7 +83,56 @@ def scan(
             dedup_method=scanning.dedup_method,
         )
         run.about.seed_provided = options.seed is not None or options.plan is not None
-        return running.record(run, output, closing_words)
+        again = STANDARD_STREAM not in (*targets, str(options.list_of_ips_file))
+        checkpoint = output.checkpoint or (running.checkpoint_beside(output) if again else None)
+        return running.record(run, output, closing_words, checkpoint=checkpoint)
+
+
+def _resume(
+    path: Path,
+    targets: tuple[str, ...],
+    options: PlanOptions,
+    sending: SendingOptions,
+    scanning: _Scanning,
+    output: OutputOptions,
+    other: OtherOptions,
+) -> ExitStatus:
+    """Goes on with a scan, with what may be said anew."""
+    new = {"rate", "bandwidth", "contact", "resume", "max_memory", "authorized", "config", "checkpoint_interval"}
+    new |= {each.name for each in fields(sending)} - {"max_results"}
+    new |= {"metadata_file", "json_output", "status_updates_file", "log_file", "quiet", "verbose"}
+    new |= {"notes", "user_metadata"}
+    for group in (options, sending, scanning, output, other):
+        wrong = next((name for name, value in _given(group).items() if name not in new), None)
+        if targets or wrong:
+            what = "targets" if targets else "--" + str(wrong).replace("_", "-")
+            raise ConfigError(
+                f"A checkpoint says what is scanned, and where rows go: {what} cannot be given beside it."
+            )
+    saved = Saved.load(path)
+    rate = options.rate_for(saved.plan)
+    policy = other.policy(options)
+    plain = running.keywords(saved.plan, policy, SendingOptions(), OutputOptions(), 0)
+    asked = running.keywords(saved.plan, policy, sending, output, 0)
+    changes = {name: value for name, value in asked.items() if value != plain[name]}
+    if "max_memory" in _given(scanning):
+        changes["max_memory"] = int(quantity.parse_number("--max-memory", scanning.max_memory))
+    with running.logging_as_asked(output):
+        run = irl.resume(
+            path,
+            policy=policy,
+            rate=rate,
+            contact=options.contact,
+            checkpoint_interval=running.every(output),
+            **changes,
+        )
+        return running.record(run, replace(output, checkpoint_interval=None), closing_words, resumed=True)
+
+
+def _given(group: Any) -> dict[str, Any]:
+    """The options of a group that are not as they are without being given."""
+    plain = type(group)()
+    return {name: value for name, value in vars(group).items() if value != getattr(plain, name)}
 
 
 def closing_words(summary: dict[str, Any]) -> str:

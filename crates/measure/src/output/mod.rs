@@ -10,6 +10,7 @@ use std::time::Duration;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 use irl_targets::Family;
+use serde::{Deserialize, Serialize};
 
 use crate::error::MeasureError;
 
@@ -74,6 +75,17 @@ impl Default for PartLimits {
     }
 }
 
+/// What is safe of an output, for a checkpoint: what it can be cut back to.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Committed {
+    /// Bytes of a text.
+    pub bytes: u64,
+    /// Closed parts of a Parquet output.
+    pub parts: u64,
+    /// Rows in them.
+    pub rows: u64,
+}
+
 /// A place for rows.
 pub trait Sink: Send {
     /// Takes rows. Text grows at once; Parquet when its part is closed.
@@ -89,6 +101,12 @@ pub trait Sink: Send {
     fn tick(&mut self) -> Result<(), MeasureError> {
         Ok(())
     }
+
+    /// Makes everything written until now safe, so that a run can be gone on with from here.
+    ///
+    /// # Errors
+    /// As [`Sink::write`], and [`MeasureError::Config`] where nothing can be cut back.
+    fn commit(&mut self) -> Result<Committed, MeasureError>;
 
     /// Makes sure of everything written until now, before the metadata is.
     ///
@@ -123,6 +141,26 @@ pub fn open(
     match format {
         Format::Parquet => open_parquet(path, schema, PartLimits::default()),
         text => Ok(Box::new(text::Text::open(PathBuf::from(path), text, family, schema, header)?)),
+    }
+}
+
+/// Opens an output that was cut short, at what is safe of it; what was written beyond is taken away. Otherwise as [`open`].
+///
+/// # Errors
+/// As [`open`], and [`MeasureError::Config`] when something of it is missing.
+pub fn reopen(
+    path: &Path,
+    format: Format,
+    family: Family,
+    schema: &SchemaRef,
+    header: bool,
+    committed: &Committed,
+) -> Result<Box<dyn Sink>, MeasureError> {
+    match format {
+        Format::Parquet => {
+            Ok(Box::new(parquet::Parts::reopen(PathBuf::from(path), schema, PartLimits::default(), committed)?))
+        }
+        text => Ok(Box::new(text::Text::reopen(PathBuf::from(path), text, family, schema, header, committed)?)),
     }
 }
 

@@ -20,7 +20,8 @@ use ::parquet::schema::types::ColumnPath;
 use arrow_array::RecordBatch;
 use arrow_schema::SchemaRef;
 
-use super::{PartLimits, Sink};
+use super::{Committed, PartLimits, Sink};
+use crate::checkpoint::sync_folder;
 use crate::error::MeasureError;
 
 /// Columns of numbers that vary within a range: the differences take fewer bytes than the compressor finds, in a third of
@@ -28,6 +29,9 @@ use crate::error::MeasureError;
 const VARYING: [&str; 5] = ["saddr", "dport", "ipid", "timestamp", "rtt"];
 /// Columns by which readers leave out whole row groups. Statistics of the others would be work for nothing.
 const SOUGHT: [&str; 4] = ["saddr", "daddr", "sport", "timestamp"];
+
+/// The key of the run's document.
+const METADATA: &str = "irlstack.metadata";
 
 /// A Parquet output in the making.
 pub(super) struct Parts {
@@ -37,6 +41,10 @@ pub(super) struct Parts {
     open: Option<Part>,
     closed: Vec<PathBuf>,
     limits: PartLimits,
+    /// Rows in closed parts.
+    safe: u64,
+    /// Of the closed ones, those that a loss of power spares.
+    synced: usize,
     lost: u64,
 }
 
@@ -48,13 +56,12 @@ struct Part {
 
 impl Parts {
     pub(super) fn open(path: PathBuf, schema: &SchemaRef, limits: PartLimits) -> Result<Self, MeasureError> {
-        let mut folder = path.clone().into_os_string();
-        folder.push(".parts");
-        let folder = PathBuf::from(folder);
+        let folder = folder_of(&path);
         let failed = |at: &Path, error| MeasureError::output(at, error);
         if folder.exists() {
             return Err(MeasureError::Config(format!(
-                "{} holds the rows of a run that did not end: move it away first",
+                "{} holds the rows of a run that did not end: go on with it (irlstack scan --resume), or move it away \
+                 first",
                 folder.display()
             )));
         }
@@ -62,7 +69,46 @@ impl Parts {
         File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
         fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
         let mut parts =
-            Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new(), limits, lost: 0 };
+            Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new(), limits, safe: 0, synced: 0, lost: 0 };
+        parts.open_part()?;
+        Ok(parts)
+    }
+
+    /// Goes on after the parts that are safe, or after the file that they were joined to. Other parts go.
+    pub(super) fn reopen(
+        path: PathBuf,
+        schema: &SchemaRef,
+        limits: PartLimits,
+        committed: &Committed,
+    ) -> Result<Self, MeasureError> {
+        let folder = folder_of(&path);
+        let failed = |at: &Path, error| MeasureError::output(at, error);
+        fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+        let mut closed: Vec<PathBuf> = (0..committed.parts).map(|number| part(&folder, number)).collect();
+        let has = |parts: &[PathBuf]| parts.iter().map(|part| rows_in(part)).sum::<Option<u64>>() == Some(committed.rows);
+        if !has(&closed) {
+            // An orderly end joined them, and perhaps somebody began to go on with that.
+            closed = vec![part(&folder, 0)];
+            if !has(&closed) && has(std::slice::from_ref(&path)) {
+                fs::rename(&path, &closed[0]).map_err(|error| failed(&path, error))?;
+            }
+            if !has(&closed) {
+                let _ = fs::remove_dir(&folder);
+                return Err(MeasureError::Config(format!(
+                    "of the {} rows that the checkpoint knows of, not all are in {} or {}: copy them there",
+                    committed.rows,
+                    folder.display(),
+                    path.display()
+                )));
+            }
+        }
+        let entries = fs::read_dir(&folder).map_err(|error| failed(&folder, error))?;
+        for entry in entries.flatten().map(|entry| entry.path()).filter(|entry| !closed.contains(entry)) {
+            fs::remove_file(&entry).map_err(|error| failed(&entry, error))?;
+        }
+        File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
+        let schema = Arc::clone(schema);
+        let mut parts = Self { path, folder, schema, open: None, closed, limits, safe: committed.rows, synced: 0, lost: 0 };
         parts.open_part()?;
         Ok(parts)
     }
@@ -97,9 +143,10 @@ impl Parts {
         // Until it has its name, its rows are not safe.
         self.lost += part.rows;
         part.writer.close().map_err(|error| self.failed(error))?;
-        let name = self.folder.join(format!("part-{:06}.parquet", self.closed.len()));
+        let name = self::part(&self.folder, self.closed.len() as u64);
         fs::rename(self.unfinished(), &name).map_err(|error| MeasureError::output(&name, error))?;
         self.lost -= part.rows;
+        self.safe += part.rows;
         self.closed.push(name);
         Ok(())
     }
@@ -156,6 +203,22 @@ impl Parts {
     }
 }
 
+fn folder_of(path: &Path) -> PathBuf {
+    let mut folder = path.as_os_str().to_owned();
+    folder.push(".parts");
+    PathBuf::from(folder)
+}
+
+fn part(folder: &Path, number: u64) -> PathBuf {
+    folder.join(format!("part-{number:06}.parquet"))
+}
+
+/// How many rows a Parquet file has; `None` where it is not a whole one.
+fn rows_in(path: &Path) -> Option<u64> {
+    let reader = SerializedFileReader::new(File::open(path).ok()?).ok()?;
+    u64::try_from(reader.metadata().file_metadata().num_rows()).ok()
+}
+
 fn joined_writer(
     path: &Path,
     first: &FileMetaData,
@@ -163,7 +226,9 @@ fn joined_writer(
 ) -> Result<SerializedFileWriter<File>, ParquetError> {
     // The schema and its version are there already.
     let mut pairs = first.key_value_metadata().cloned().unwrap_or_default();
-    pairs.push(KeyValue::new("irlstack.metadata".to_owned(), metadata.to_owned()));
+    // The first part may be what an earlier session joined.
+    pairs.retain(|pair| pair.key != METADATA);
+    pairs.push(KeyValue::new(METADATA.to_owned(), metadata.to_owned()));
     let properties = WriterProperties::builder().set_key_value_metadata(Some(pairs)).build();
     SerializedFileWriter::new(File::create(path)?, first.schema_descr().root_schema_ptr(), Arc::new(properties))
 }
@@ -208,6 +273,20 @@ impl Sink for Parts {
         let PartLimits { rows, time } = self.limits;
         let due = |part: &Part| part.rows >= rows || (part.rows > 0 && part.since.elapsed() >= time);
         if self.open.as_ref().is_some_and(due) { self.close_part() } else { Ok(()) }
+    }
+
+    fn commit(&mut self) -> Result<Committed, MeasureError> {
+        if self.open.as_ref().is_some_and(|part| part.rows > 0) {
+            self.close_part()?;
+        }
+        for part in &self.closed[self.synced..] {
+            File::open(part).and_then(|file| file.sync_all()).map_err(|error| MeasureError::output(part, error))?;
+        }
+        if self.synced < self.closed.len() {
+            sync_folder(&self.closed[self.synced]);
+        }
+        self.synced = self.closed.len();
+        Ok(Committed { bytes: 0, parts: self.closed.len() as u64, rows: self.safe })
     }
 
     fn settle(&mut self) -> Result<(), MeasureError> {

@@ -1,7 +1,7 @@
 //! CSV, JSON lines and plain lines: each batch is in the file when [`Sink::write`] returns.
 
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use arrow_array::RecordBatch;
@@ -9,7 +9,7 @@ use arrow_schema::SchemaRef;
 use irl_targets::Family;
 
 use super::cells::Cells;
-use super::{Format, Sink};
+use super::{Committed, Format, Sink};
 use crate::error::MeasureError;
 
 /// Bytes gathered before they are written.
@@ -74,6 +74,34 @@ impl Text {
             text.flush().map_err(|error| text.failed(error))?;
         }
         Ok(text)
+    }
+
+    /// Goes on with a file of which so much is safe.
+    pub(super) fn reopen(
+        path: PathBuf,
+        format: Format,
+        family: Family,
+        schema: &SchemaRef,
+        header: bool,
+        committed: &Committed,
+    ) -> Result<Self, MeasureError> {
+        if committed.bytes == 0 {
+            return Self::open(path, format, family, schema, header);
+        }
+        let failed = |error| MeasureError::output(&path, error);
+        let mut file = File::options().write(true).open(&path).map_err(failed)?;
+        let length = file.metadata().map_err(failed)?.len();
+        if length < committed.bytes {
+            return Err(MeasureError::Config(format!(
+                "{} has {length} bytes, and the checkpoint knows of {}: rows that were safe are missing",
+                path.display(),
+                committed.bytes
+            )));
+        }
+        file.set_len(committed.bytes).and_then(|()| file.seek(SeekFrom::End(0)).map(drop)).map_err(failed)?;
+        let names = schema.fields().iter().map(|field| field.name().clone()).collect();
+        let (out, written, lines) = (Out::File(file), committed.bytes, Vec::with_capacity(CHUNK + 4096));
+        Ok(Self { path, out, lines, written, partial: 0, lost: 0, format, family, names })
     }
 
     fn failed(&self, error: io::Error) -> MeasureError {
@@ -158,6 +186,17 @@ impl Sink for Text {
             self.lost += (batch.num_rows() - safe - self.partial) as u64;
             self.failed(error)
         })
+    }
+
+    fn commit(&mut self) -> Result<Committed, MeasureError> {
+        let Out::File(file) = &self.out else {
+            return Err(MeasureError::Config("what went to standard output cannot be cut back to a checkpoint".into()));
+        };
+        // A pipe or a device has nothing to make safe.
+        match file.sync_data() {
+            Err(error) if error.kind() != io::ErrorKind::InvalidInput => Err(self.failed(error)),
+            _ => Ok(Committed { bytes: self.written, ..Committed::default() }),
+        }
     }
 
     fn lost(&self) -> u64 {

@@ -253,9 +253,16 @@ impl Plan {
     pub fn load(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
         let text = fs::read_to_string(path).map_err(TargetsError::read(path))?;
-        let mut plan = Self::from_toml(&text)?;
-        plan.directory = path.parent().map(Path::to_path_buf);
-        Ok(plan)
+        let plan = Self::from_toml(&text)?;
+        Ok(match path.parent() {
+            Some(directory) => plan.beside(directory),
+            None => plan,
+        })
+    }
+
+    /// The same plan, whose files are looked for in this folder too.
+    pub fn beside(self, directory: &Path) -> Self {
+        Self { directory: Some(directory.to_path_buf()), ..self }
     }
 
     /// SHA-256, in hexadecimal, of what was named as targets: the texts as they were given, each with a line feed after it.
