@@ -6,13 +6,14 @@ import signal
 import sys
 from collections.abc import Sequence
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, CycloptsError, Group, Parameter
 
 import irlstack as irl
 from irlstack.cli import bench, console, lab
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.exchange import exchange
+from irlstack.cli.help import Flowing
 from irlstack.cli.identity import identity
 from irlstack.cli.ledger import ledger
 from irlstack.cli.options import STANDARD_STREAM
@@ -27,16 +28,26 @@ app = App(
     help="Internet measurement from one host: stateless scans and TCP exchanges, checked against a synthetic Internet.",
     version=irl.__version__,
     help_format="plaintext",
-    default_parameter=Parameter(negative=(), show_default=False),
+    help_formatter=Flowing(),
+    default_parameter=Parameter(negative=(), show_default=False, show_choices=False),
     print_error=False,
     exit_on_error=False,
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-for command in (
-    scan, exchange, plan, when, ledger, report, methods, identity, lab.app, bench.app, demo, doctor, schema,
-):  # fmt: skip
-    app.command(command)
+COMMANDS = {
+    "Measure": (scan, exchange, plan, when),
+    "Tell of it": (report, methods, ledger, identity, schema),
+    "Look at this machine, and try things out": (doctor, demo, lab.app, bench.app),
+}
+for number, (does, commands) in enumerate(COMMANDS.items(), 1):
+    group = Group(does, sort_key=number)
+    for command in commands:
+        if isinstance(command, App):
+            command.group = group
+            app.command(command)
+        else:
+            app.command(command, group=group)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

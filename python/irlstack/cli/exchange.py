@@ -62,8 +62,8 @@ def exchange(
     and responses are not parsed.
 
     Args:
-        targets: Prefixes, addresses, ranges; none: all of IPv4. - reads a list from standard input, as does -I from a
-            file, Parquet or text: a target a row, whose further columns pass through, and which lies in the others.
+        targets: Prefixes, addresses, ranges; none: all of IPv4. - reads a list from standard input, -I from a file,
+            Parquet or text: a target a row, whose further columns pass through. The others then say where it may lie.
         options: What is planned.
         dialogue: What is said, and to how many at once.
         sending: How it is sent.

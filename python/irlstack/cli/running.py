@@ -15,7 +15,7 @@ from cyclopts import Group, Parameter
 import irlstack as irl
 from irlstack.cli import console, quantity
 from irlstack.cli.in_flight import rate_by_signals
-from irlstack.cli.options import POLICY, SENDING, STANDARD_STREAM, PlanOptions
+from irlstack.cli.options import ORDER, POLICY, SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.progress import Progress
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
@@ -107,7 +107,7 @@ class OtherOptions:
     """Who asked to be left alone, a prefix a line: # until DATE: reason. Looked at again every second."""
     prefix_budget: Annotated[str | None, Parameter(group=POLICY)] = None
     """Probes a second to any /24 of IPv4 or /48 of IPv6, at most; targets of a busy one wait. 0.1 is one in 10 s."""
-    shard: Annotated[int, Parameter(group=OTHER)] = 0
+    shard: Annotated[int, Parameter(group=ORDER)] = 0
     """Which shard to run, from 0."""
     dryrun: Annotated[bool, Parameter(alias="-d", group=OTHER)] = False
     """Send nothing; show counts, duration, bandwidth and the first ten frames."""

@@ -20,7 +20,7 @@ def schema(
     """Show the columns of results, with their types and meaning. They are versioned.
 
     Args:
-        name: Of which results.
+        name: Of which results: scan (the default) or exchange.
         ipv6: Of an IPv6 run.
         json_output: Print them as JSON.
     """
