@@ -12,7 +12,7 @@ from typing import Any
 
 from irlstack._core import __version__
 from irlstack.cli import quantity
-from irlstack.report import charts, named, stages
+from irlstack.report import charts, losses, named, stages
 from irlstack.report.hilbert import HilbertMap, on_map
 from irlstack.report.recorded import Recorded
 from irlstack.report.tally import BINS_A_DECADE, RoundTrips, Tally, View, bin_edge
@@ -246,9 +246,23 @@ def _losses(document: Mapping[str, Any]) -> str:
         )
     return (
         '<h2>Where frames and answers went</h2><p class="note">Every frame that was built and every answer that was '
-        "received is in one of these. What the network lost is not known to the sender; a run with --reprobe shows in "
-        f"its later passes whom it found only then.</p><table><tbody>{''.join(rows)}</tbody></table>{_passes(document)}"
+        f"received is in one of these. {_network(document)}</p><table><tbody>{''.join(rows)}</tbody></table>{_passes(document)}"
     )
+
+
+def _network(document: Mapping[str, Any]) -> str:
+    """What is known of losses in the network."""
+    told = losses.sentences(document)
+    if not told:
+        return (
+            "What the network lost is not known to the sender; runs with --probes, --reprobe or --recheck tell from their "
+            "own answers how much it was."
+        )
+    return escape(" ".join(told) + " Ranges are 95 % intervals.")
+
+
+def _named(each: Mapping[str, Any]) -> str:
+    return "recheck" if each.get("recheck") else str(each["pass"])
 
 
 def _passes(document: Mapping[str, Any]) -> str:
@@ -256,7 +270,7 @@ def _passes(document: Mapping[str, Any]) -> str:
     if len(passes) < 2:
         return ""
     columns = ("targets", "sent", "found", "answered")
-    rows = "".join(f'<tr><th scope="row">{each["pass"]}</th>{_pass_cells(each, columns)}</tr>' for each in passes)
+    rows = "".join(f'<tr><th scope="row">{_named(each)}</th>{_pass_cells(each, columns)}</tr>' for each in passes)
     heads = "".join(f'<th class="number">{name}</th>' for name in columns)
     return (
         f"<table><thead><tr><th>pass</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"

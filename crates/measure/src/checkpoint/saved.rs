@@ -148,7 +148,7 @@ impl Saved {
         if self.header["shard"].as_u64() != Some(u64::from(config.compiled.shard_number())) {
             return refuse("it is of another shard of the plan".to_owned());
         }
-        if self.place().pass > config.reprobe {
+        if self.place().pass > config.reprobe + u16::from(config.recheck.is_some()) {
             return refuse(format!(
                 "it is in pass {} of the plan, and --reprobe is {}",
                 self.place().pass,
