@@ -6,6 +6,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from irlstack.report import losses, named
+from irlstack.report.flagging import Flags, flagged
 
 _COLUMNS = 80
 _PROBES = {"tcp_synscan": "TCP SYN probes", "icmp_echoscan": "ICMP echo requests", "udp": "UDP datagrams"}
@@ -16,11 +17,12 @@ PAPER_AUTHORS = ("Smith, Matt", "Loguinov, Dmitri")
 PAPER_PLACE, PAPER_YEAR = "Passive and Active Measurement (PAM)", 2010
 
 
-def methods(document: Mapping[str, Any]) -> str:
+def methods(document: Mapping[str, Any], flags: Flags | None = None) -> str:
     """The methods paragraph of a run, its unknowns, and BibTeX for what it cites.
 
     Args:
         document: the run's metadata.
+        flags: what its rows say of prefixes that answer everywhere, where they are at hand.
     """
     unknown: list[str] = []
     sentences = [
@@ -34,6 +36,7 @@ def methods(document: Mapping[str, Any]) -> str:
         _outcome(document, unknown),
         _dialogue(document),
         _loss(document, unknown),
+        "" if flags is None else flagged(flags),
         _clock(document, unknown),
     ]
     if document.get("synthetic"):
@@ -41,11 +44,8 @@ def methods(document: Mapping[str, Any]) -> str:
     if document.get("interrupted") or document.get("error"):
         why = document.get("error") or "it was interrupted"
         sentences.append(f"The run did not end as planned: {str(why).rstrip('.')}.")
-    unknown += [
-        "what the network lost",
-    ]
     text = _filled(" ".join(each for each in sentences if each))
-    missing = _filled(f"The metadata do not tell: {'; '.join(unknown)}.")
+    missing = _filled(f"The metadata do not tell: {'; '.join(unknown) or 'nothing that is asked here'}.")
     return f"{text}\n\n{missing}\n\n{bibtex(str(document.get('version') or 'unknown'))}"
 
 
