@@ -300,6 +300,9 @@ class RawStack:
         dedup_method: str = "default",
         cores: Sequence[int] = ...,
         reprobe: int = 0,
+        reprobe_wait: float | None = None,
+        recheck: float | None = None,
+        recheck_rate: float = 1000.0,
         checkpoint: RawCheckpoint | None = None,
     ) -> RawRun: ...
     def exchange(

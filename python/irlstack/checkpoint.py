@@ -16,7 +16,18 @@ _EVERY_TEXT_S = 10.0
 _LEAST_PART_S = 10.0
 
 FIXED = frozenset(
-    {"shard", "reprobe", "max_results", "output_fields", "no_rst", "rows", "dedup_method", "world", "impairment"}
+    {
+        "shard",
+        "reprobe",
+        "recheck",
+        "max_results",
+        "output_fields",
+        "no_rst",
+        "rows",
+        "dedup_method",
+        "world",
+        "impairment",
+    }
 )
 """What a run keeps to its end: with other answers to these its rows would not be of one run."""
 

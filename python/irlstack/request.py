@@ -97,6 +97,11 @@ class ScanKeywords(RunKeywords, total=False):
     """What a scan is told beside its targets.
 
     Attributes:
+        reprobe_wait: seconds from the end of a pass to the next; by default one, or `cooldown_time` where that is
+            shorter. Losses come in bursts: passes that lie minutes apart find more than such that follow at once.
+        recheck: a share of the targets, from 0 to 1, that is probed once more at the end, after the cooldown, whether
+            found or not: the metadata then tell how many of either answer. Needs a map of all targets.
+        recheck_rate: how fast, at most, in probes a second.
         no_rst: do not answer SYN-ACKs with a RST of ours.
         rows: "success", each target once, or "all" answers.
         dedup_method: how repeats are recognised: "full", by a map of all targets that must fit `max_memory`; "window",
@@ -104,6 +109,9 @@ class ScanKeywords(RunKeywords, total=False):
             "default": full where it fits, otherwise window.
     """
 
+    reprobe_wait: float | None
+    recheck: float | None
+    recheck_rate: float
     no_rst: bool
     rows: Literal["success", "all"]
     dedup_method: Literal["default", "full", "window", "none"]

@@ -109,6 +109,10 @@ def test_every_number_is_what_rows_and_metadata_say(command: Command, run: Path,
     for name, value in cells.items():
         assert value == by_cell[int(ip_network(name.removeprefix("prefix:")).network_address) >> 8]
 
+    flags = {name: value for name, value in shown.items() if name.startswith("flag:")}
+    # Two ports each.
+    assert sorted(flags.values()) == sorted(n for n in by_cell.values() if n >= 0.9 * 512)
+    cells |= flags
     stats = document["stats"]
     expected |= {"targets": stats["targets"], "probes_sent": stats["probes_sent"]}
     expected |= {name: document[name] for name in ("hitrate", "send_s", "send_rate")}

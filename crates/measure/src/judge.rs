@@ -48,6 +48,9 @@ struct Tally {
     unselected: u64,
     resets_skipped: u64,
     crossed: u64,
+    /// Answers of the sample that is probed again at the end: of those found before, and of those found by it.
+    again: u64,
+    found_now: u64,
 }
 
 impl Tally {
@@ -63,6 +66,8 @@ impl Tally {
             (&counters.unselected, self.unselected),
             (&counters.resets_skipped, self.resets_skipped),
             (&counters.crossed, self.crossed),
+            (&counters.recheck_found_again, self.again),
+            (&counters.recheck_others_found, self.found_now),
         ] {
             WorkerCounters::add(counter, by);
         }
@@ -74,6 +79,10 @@ pub(crate) struct Judge {
     family: Family,
     ports: PortRange,
     probes: u16,
+    /// The number of the probe that a sample gets again at the end, if there is one.
+    recheck: Option<u16>,
+    /// Found targets, and by which of their probes, where that tells something of losses.
+    found: Vec<(u64, u16)>,
     plan: CompiledPlan,
     ours: Ours,
     selection: RowSelection,
@@ -125,6 +134,9 @@ impl Answers for Judge {
         let mut tally = Tally::default();
         answers.retain_mut(|row| self.becomes_row(row, here.shared, &mut tally, here.cooling));
         tally.rows = answers.len() as u64;
+        if let Some(sample) = &here.shared.sample {
+            sample.note(self.found.drain(..));
+        }
         tally.add_to(here.counters);
         self.rows.append(&answers, &self.data);
         answers.clear();
@@ -183,6 +195,8 @@ impl Judge {
             family: config.plan.family,
             ports: PortRange { first: ports.first, last: ports.last },
             probes: passes::numbers(config),
+            recheck: config.recheck.map(|_| passes::numbers(config) - 1),
+            found: Vec::new(),
             plan: config.compiled.clone(),
             ours,
             selection: config.rows,
@@ -215,6 +229,12 @@ impl Judge {
         if success {
             tally.successes += 1;
             tally.found += u64::from(!row.repeat);
+            if shared.sample.is_some() {
+                self.found.push((row.slot, row.probe_num));
+            }
+            if self.recheck == Some(row.probe_num) && shared.heard.first(row.slot, row.repeat) {
+                *(if row.repeat { &mut tally.again } else { &mut tally.found_now }) += 1;
+            }
             if cooling {
                 tally.cooldown_successes += 1;
                 tally.cooldown_found += u64::from(!row.repeat);

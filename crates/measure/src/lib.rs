@@ -17,6 +17,7 @@ pub mod exchange;
 mod fields;
 mod judge;
 pub mod listing;
+pub mod loss;
 pub mod map;
 pub mod metadata;
 pub mod output;

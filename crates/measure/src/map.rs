@@ -144,14 +144,25 @@ impl AnsweredMap {
     /// Whether a slot is known to have answered.
     #[inline]
     pub fn has_answered(&self, slot: u64) -> bool {
+        self.knows(slot, ANSWERED)
+    }
+
+    /// Whether a slot is known to have answered as the probe hoped.
+    #[inline]
+    pub fn has_succeeded(&self, slot: u64) -> bool {
+        self.knows(slot, SUCCEEDED)
+    }
+
+    #[inline]
+    fn knows(&self, slot: u64, what: u64) -> bool {
         match self.mode {
             MapMode::Exact => {
                 let shift = slot % (64 / BITS) * BITS;
-                self.words[(slot / (64 / BITS)) as usize].load(Ordering::Relaxed) >> shift & ANSWERED != 0
+                self.words[(slot / (64 / BITS)) as usize].load(Ordering::Relaxed) >> shift & what != 0
             }
             MapMode::Window { places } => {
                 let word = self.words[(slot % places) as usize].load(Ordering::Relaxed);
-                word & ANSWERED != 0 && word & !(ANSWERED | SUCCEEDED) == entry(slot, places)
+                word & what != 0 && word & !(ANSWERED | SUCCEEDED) == entry(slot, places)
             }
         }
     }

@@ -152,6 +152,13 @@ pub fn document(run: &Run, about: &About) -> Value {
         "per_second": run.seconds(),
         "sessions": run.sessions(),
     });
+    let losses = json!({
+        "reprobe_wait_secs": config.reprobe_wait.map(|wait| wait.as_secs_f64()),
+        "recheck_share": config.recheck,
+        "recheck_rate": config.recheck.map(|_| config.recheck_rate),
+        "loss": run.loss(),
+        "recheck": run.recheck(),
+    });
     let end = json!({
         "rows_lost": about.rows_lost,
         "interrupted": about.interrupted,
@@ -161,7 +168,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "clock": clock_state(),
     });
     let exchange = run.exchange().map_or(Value::Null, |config| exchange(config, &stats));
-    let parts = [how, what, outcome, exchange, end].into_iter().filter_map(|part| match part {
+    let parts = [how, what, outcome, losses, exchange, end].into_iter().filter_map(|part| match part {
         Value::Object(map) => Some(map),
         _ => None,
     });

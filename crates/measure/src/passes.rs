@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Place;
 use crate::error::MeasureError;
+use crate::loss::recheck::Again;
 use crate::map::{AnsweredMap, Dedup};
 use crate::scan::ScanConfig;
 use crate::stats::Stats;
@@ -33,6 +34,8 @@ pub struct Pass {
     pub found: u64,
     /// Targets first heard of in that time, whatever they said.
     pub answered: u64,
+    /// Whether it probed a sample again, found or not (`--recheck`).
+    pub recheck: bool,
     /// When it began, in seconds since the run began.
     pub start_s: f64,
     /// When its last probe had left; `None` as long as that has not happened.
@@ -44,7 +47,11 @@ pub struct Pass {
 pub(crate) struct Passes {
     /// The number of the last one.
     last: u16,
+    /// What the last one probes again, where it is no pass over the silent.
+    recheck: Option<Again>,
     wait_ns: u64,
+    /// The wait before that one.
+    recheck_wait_ns: u64,
     /// Workers that go on to the next pass: all but those whose interface went.
     workers: AtomicUsize,
     current: AtomicU16,
@@ -80,11 +87,27 @@ pub(crate) struct Begun {
 }
 
 impl Passes {
-    /// The passes of a run that begins now, with so many workers, later passes and seconds to listen at its end.
-    pub(crate) fn new(workers: usize, reprobe: u16, cooldown: Duration, now_ns: u64) -> Self {
+    /// The passes of a run that begins now, with so many workers.
+    pub(crate) fn new(workers: usize, config: &ScanConfig, now_ns: u64) -> Self {
+        let ns = |duration: Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+        let len = config.compiled.len();
+        let recheck = config.recheck.map(|share| Again::new(share, len, config.plan.seed));
         Self {
-            last: reprobe,
-            wait_ns: cooldown.min(WAIT).as_nanos() as u64,
+            last: config.reprobe + u16::from(recheck.is_some()),
+            recheck,
+            wait_ns: ns(config.reprobe_wait.unwrap_or(config.cooldown.min(WAIT))),
+            recheck_wait_ns: ns(config.cooldown),
+            ..Self::of(workers, now_ns)
+        }
+    }
+
+    /// A single pass.
+    pub(crate) fn of(workers: usize, now_ns: u64) -> Self {
+        Self {
+            last: 0,
+            recheck: None,
+            wait_ns: 0,
+            recheck_wait_ns: 0,
             workers: AtomicUsize::new(workers),
             current: AtomicU16::new(0),
             walking: AtomicUsize::new(workers),
@@ -95,17 +118,27 @@ impl Passes {
         }
     }
 
+    /// What this pass probes again, if it is one over a sample.
+    #[inline]
+    pub(crate) fn again(&self, pass: u16) -> Option<Again> {
+        if pass == self.last { self.recheck } else { None }
+    }
+
+    /// Passes over all or the silent that were walked to their end; of a run whose targets came to theirs that are all.
+    pub(crate) fn walked(&self, ended: bool) -> u16 {
+        let begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner).len() as u16;
+        let over = begun - u16::from(!ended);
+        over.min(self.last + u16::from(self.recheck.is_none()))
+    }
+
     /// Goes on from a place, by what a checkpoint says of the passes until it.
     pub(crate) fn resume(&mut self, place: Place, begun: &[Begun], started_ns: u64, offset_s: f64) {
         self.offset_s = offset_s;
         self.current = AtomicU16::new(place.pass);
         self.watermark = AtomicU64::new(place.position);
         let ns = |seconds: f64| started_ns as i64 + ((seconds - offset_s) * 1e9) as i64;
-        let begin = |each: &Begun| Begin {
-            before: each.before.clone(),
-            at_ns: ns(each.at_s),
-            walked_ns: ns(each.walked_s),
-        };
+        let begin =
+            |each: &Begun| Begin { before: each.before.clone(), at_ns: ns(each.at_s), walked_ns: ns(each.walked_s) };
         if !begun.is_empty() {
             // Those of passes that had begun after the place will begin again.
             *self.begun.get_mut().unwrap_or_else(PoisonError::into_inner) =
@@ -145,9 +178,9 @@ impl Passes {
         &self.watermark
     }
 
-    /// Whether no other follows this one.
-    pub(crate) fn is_last(&self, pass: u16) -> bool {
-        pass >= self.last
+    /// Whether no other follows this one: it is the last, or nobody is silent for whom there would be one.
+    pub(crate) fn is_last(&self, pass: u16, all_answered: impl FnOnce() -> bool) -> bool {
+        pass >= self.last || (self.recheck.is_none() && all_answered())
     }
 
     /// One worker is through the current pass: its last frame has left.
@@ -178,7 +211,8 @@ impl Passes {
             return false;
         }
         let walked_ns = self.walked_ns.load(Ordering::Acquire);
-        if now_ns.saturating_sub(walked_ns) < self.wait_ns {
+        let wait_ns = if self.again(pass + 1).is_some() { self.recheck_wait_ns } else { self.wait_ns };
+        if now_ns.saturating_sub(walked_ns) < wait_ns {
             return false;
         }
         let mut begun = self.begun.lock().unwrap_or_else(PoisonError::into_inner);
@@ -208,6 +242,7 @@ impl Passes {
                 sent: after.probes_sent - before.probes_sent,
                 found: after.found - before.found,
                 answered: after.answered - before.answered,
+                recheck: self.again(number as u16).is_some(),
                 start_s: seconds(begin.at_ns),
                 end_s: next.map(|next| next.walked_ns).or(walked).map(seconds),
             }
@@ -219,26 +254,32 @@ impl Passes {
     /// and pass. Of passes to come it is an estimate, from the share that is silent so far.
     pub(crate) fn planned(&self, stats: &Stats, len: u64, probes: u16) -> u64 {
         let all = len.saturating_mul(u64::from(probes));
-        if self.last == 0 {
-            return all;
+        let over_silent = self.last - u16::from(self.recheck.is_some());
+        let again = self.recheck.map_or(0, Again::count);
+        if over_silent == 0 {
+            return all + again;
         }
         let current = self.current();
-        let to_come = f64::from(self.last - current);
+        if current > over_silent {
+            return (stats.targets + stats.reprobed).max(again);
+        }
+        let to_come = f64::from(over_silent - current);
         if current == 0 {
             let silent = 1.0 - (stats.answered as f64 / stats.targets.max(1) as f64).min(1.0);
-            return (all as f64 * (1.0 + silent * to_come)) as u64;
+            return (all as f64 * (1.0 + silent * to_come)) as u64 + again;
         }
         let silent = len.saturating_sub(stats.answered) as f64;
         let walked = self.watermark.load(Ordering::Acquire).min(len) as f64 / len.max(1) as f64;
         let rest = silent * (1.0 - walked) + silent * to_come;
-        (stats.targets + stats.reprobed + rest as u64).saturating_mul(u64::from(probes))
+        (stats.targets + stats.reprobed + rest as u64).saturating_mul(u64::from(probes)) + again
     }
 }
 
 /// Probes that one target may get in all passes together: so many numbers its answers are told apart by.
 pub(crate) fn numbers(config: &ScanConfig) -> u16 {
     // More were refused by `map`.
-    config.plan.probes.max(1).saturating_mul(config.reprobe.saturating_add(1))
+    let probes = config.plan.probes.max(1).saturating_mul(config.reprobe.saturating_add(1));
+    probes.saturating_add(u16::from(config.recheck.is_some()))
 }
 
 /// The number that a SYN leaves with in this pass where it is sent as a TCP's: once more from the same port, as a TCP
@@ -260,7 +301,7 @@ pub(crate) fn syn_numbers(config: &ScanConfig) -> u16 {
 /// have numbers, and those of [`AnsweredMap::new`].
 pub(crate) fn map(config: &ScanConfig) -> Result<AnsweredMap, MeasureError> {
     let probes = u64::from(config.plan.probes.max(1));
-    let all = probes * (u64::from(config.reprobe) + 1);
+    let all = probes * (u64::from(config.reprobe) + 1) + u64::from(config.recheck.is_some());
     if all > u64::from(u16::MAX) {
         return Err(MeasureError::Config(format!(
             "--reprobe {} with --probes {probes} comes to {all} probes of one target, and there are numbers for {}: \
@@ -271,13 +312,33 @@ pub(crate) fn map(config: &ScanConfig) -> Result<AnsweredMap, MeasureError> {
     }
     let slots = config.compiled.slots();
     let needed = AnsweredMap::exact_bytes(slots);
-    if config.reprobe > 0 && (config.dedup == Dedup::Window || needed > u128::from(config.max_memory)) {
+    if let Some(share) = config.recheck
+        && !(share > 0.0 && share <= 1.0)
+    {
+        return Err(MeasureError::Config(format!(
+            "--recheck {share} is no share of the targets: give more than 0 and at most 1, such as 0.1%"
+        )));
+    }
+    if config.recheck.is_some() && !(config.recheck_rate > 0.0 && config.recheck_rate.is_finite()) {
+        return Err(MeasureError::Config(format!(
+            "--recheck-rate {} is not possible: give probes a second, above 0",
+            config.recheck_rate
+        )));
+    }
+    let later = match (config.reprobe, config.recheck) {
+        (0, None) => None,
+        (0, Some(_)) => Some("--recheck"),
+        _ => Some("--reprobe"),
+    };
+    if let Some(later) = later
+        && (config.dedup == Dedup::Window || needed > u128::from(config.max_memory))
+    {
         let instead = match config.dedup {
             Dedup::Window => "take another --dedup-method than window".to_owned(),
             _ => "give --max-memory as much, or probe fewer targets".to_owned(),
         };
         return Err(MeasureError::Config(format!(
-            "--reprobe has to know of each of {slots} targets whether it has answered, which takes {needed} bytes: \
+            "{later} has to know of each of {slots} targets whether it has answered, which takes {needed} bytes: \
              {instead}"
         )));
     }
@@ -294,13 +355,17 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
+    fn passes_of(workers: usize, reprobe: u16, wait: Duration) -> Passes {
+        Passes { last: reprobe, wait_ns: wait.min(WAIT).as_nanos() as u64, ..Passes::of(workers, 0) }
+    }
+
     fn stats(targets: u64, reprobed: u64, answered: u64) -> Stats {
         Stats { targets, reprobed, answered, probes_sent: targets + reprobed, ..Stats::default() }
     }
 
     #[test]
     fn the_next_pass_begins_when_all_are_through_and_answers_had_their_time() {
-        let passes = Passes::new(2, 1, Duration::from_millis(300), 0);
+        let passes = passes_of(2, 1, Duration::from_millis(300));
         let go_on = |now| passes.may_go_on(0, now * MS, || stats(100, 0, 60));
         passes.leave(10 * MS);
         assert!(!go_on(5000), "the other walks");
@@ -311,7 +376,7 @@ mod tests {
         assert_eq!((passes.current(), passes.watermark().load(Ordering::Relaxed)), (1, 0));
         passes.watermark().store(9, Ordering::Relaxed);
         assert!(go_on(5301) && passes.watermark().load(Ordering::Relaxed) == 9, "it begins once");
-        assert!(passes.is_last(1) && !passes.is_last(0));
+        assert!(passes.is_last(1, || false) && !passes.is_last(0, || false) && passes.is_last(0, || true));
         passes.leave(6000 * MS);
         let report = passes.report(&stats(100, 40, 70), 0);
         let of = |number: usize| (report[number].targets, report[number].sent, report[number].answered);
@@ -325,7 +390,7 @@ mod tests {
     #[test]
     fn a_worker_whose_interface_goes_is_waited_for_by_nobody() {
         let go_on = |passes: &Passes| passes.may_go_on(0, 0, Stats::default);
-        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        let passes = passes_of(2, 2, Duration::ZERO);
         passes.leave(0);
         assert!(!go_on(&passes));
         passes.lose(0, false, 0);
@@ -333,7 +398,7 @@ mod tests {
         passes.leave(0);
         assert!(passes.may_go_on(1, 0, Stats::default), "and in no later one");
 
-        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        let passes = passes_of(2, 2, Duration::ZERO);
         passes.leave(0);
         passes.leave(0);
         passes.lose(0, true, 0);
@@ -341,7 +406,7 @@ mod tests {
         passes.leave(0);
         assert!(passes.may_go_on(1, 0, Stats::default));
 
-        let passes = Passes::new(2, 2, Duration::ZERO, 0);
+        let passes = passes_of(2, 2, Duration::ZERO);
         passes.leave(0);
         passes.leave(0);
         assert!(go_on(&passes));
@@ -354,7 +419,7 @@ mod tests {
     #[test]
     fn no_wait_is_longer_than_a_second_or_the_cooldown() {
         for (cooldown_ms, wait_ms) in [(0, 0), (200, 200), (8000, 1000)] {
-            let passes = Passes::new(1, 1, Duration::from_millis(cooldown_ms), 0);
+            let passes = passes_of(1, 1, Duration::from_millis(cooldown_ms));
             passes.leave(0);
             assert!(wait_ms == 0 || !passes.may_go_on(0, wait_ms * MS - 1, Stats::default));
             assert!(passes.may_go_on(0, wait_ms * MS, Stats::default));
@@ -363,9 +428,9 @@ mod tests {
 
     #[test]
     fn the_probes_to_come_are_estimated_by_the_share_that_is_silent() {
-        let one = Passes::new(1, 0, WAIT, 0);
+        let one = passes_of(1, 0, WAIT);
         assert_eq!(one.planned(&stats(10, 0, 5), 1000, 2), 2000);
-        let passes = Passes::new(1, 2, Duration::ZERO, 0);
+        let passes = passes_of(1, 2, Duration::ZERO);
         assert_eq!(passes.planned(&stats(0, 0, 0), 1000, 1), 3000, "nothing is known yet");
         assert_eq!(passes.planned(&stats(100, 0, 75), 1000, 1), 1500);
         passes.leave(0);

@@ -21,6 +21,7 @@ use crate::budget::Budget;
 use crate::checkpoint::{Commit, Delivered, Marks, Progress, Session};
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
+use crate::loss::{Loss, Recheck, Sample, estimate};
 use crate::map::AnsweredMap;
 use crate::output::Committed;
 use crate::passes::{self, Pass, Passes};
@@ -95,9 +96,11 @@ impl Prepared {
             ScanRate::PerSecond(rate) => rate,
             ScanRate::Search => 0.0,
         };
-        let passes = Passes::new(workers.len(), config.reprobe, config.cooldown, clock::now_ns());
+        let passes = Passes::new(workers.len(), &config, clock::now_ns());
         let mut shared = Shared::new(workers.len(), map, passes, config.max_results, rate);
         shared.budget = budget;
+        // What one probe a target tells of losses is nothing.
+        shared.sample = (passes::numbers(&config) > 1).then(|| Sample::new(config.plan.seed));
         if let Some(saved) = &config.resume {
             shared.resume(saved, config.max_results, config.compiled.len());
         }
@@ -290,6 +293,28 @@ impl Run {
     /// The passes over the targets so far.
     pub fn passes(&self) -> Vec<Pass> {
         self.shared.passes.report(&self.shared.stats(), self.shared.started_ns)
+    }
+
+    /// What is thought of losses by now; `None` where nothing is known: one probe a target, or a run that was gone on with,
+    /// of which an earlier session knew who was found by which probe.
+    pub fn loss(&self) -> Option<Loss> {
+        if self.config.resume.is_some() {
+            return None;
+        }
+        let (stats, ended) = (self.shared.stats(), self.ended_by() == Some(EndedBy::Targets));
+        let schedule = estimate::Schedule {
+            probes: u32::from(self.config.plan.probes.max(1)),
+            passes: u32::from(self.shared.passes.walked(ended)),
+        };
+        let found = stats.found.saturating_sub(stats.recheck_others_found);
+        estimate::estimate(self.shared.sample.as_ref()?.answered(), schedule, found)
+    }
+
+    /// What probing a sample again at the end told; `None` where that was not asked for or has not begun.
+    pub fn recheck(&self) -> Option<Recheck> {
+        let stats = self.shared.stats();
+        let begun = stats.recheck_found_probed + stats.recheck_others_probed > 0;
+        (self.config.recheck.is_some() && begun).then(|| Recheck::of(&stats))
     }
 
     /// Where the run was after each second, and at its end.

@@ -63,6 +63,12 @@ pub struct ScanConfig {
     pub cores: Vec<usize>,
     /// How often the silent are probed again, each time in a pass over all targets that have not answered in any way.
     pub reprobe: u16,
+    /// How long after a pass the next one begins; by default a second, or the cooldown where that is shorter.
+    pub reprobe_wait: Option<Duration>,
+    /// The share of the targets that is probed once more at the end, found or not.
+    pub recheck: Option<f64>,
+    /// How fast, at most, in probes a second.
+    pub recheck_rate: f64,
     /// How long to listen after the last probe.
     pub cooldown: Duration,
     /// Stop sending after so long.
@@ -107,6 +113,9 @@ impl ScanConfig {
             workers: 1,
             cores: Vec::new(),
             reprobe: 0,
+            reprobe_wait: None,
+            recheck: None,
+            recheck_rate: 1000.0,
             cooldown: Duration::from_secs(8),
             max_runtime: None,
             max_results: None,

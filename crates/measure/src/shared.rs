@@ -11,6 +11,8 @@ use crate::bounds::{EndedBy, Results};
 use crate::budget::Budget;
 use crate::checkpoint::{Saved, Session};
 use crate::error::MeasureError;
+use crate::loss::Sample;
+use crate::loss::recheck::Heard;
 use crate::map::AnsweredMap;
 use crate::passes::Passes;
 use crate::stats::{Stats, WorkerCounters};
@@ -29,6 +31,10 @@ pub(crate) struct Shared {
     pub(crate) passes: Passes,
     /// What each network may still get (`--prefix-budget`).
     pub(crate) budget: Option<Budget>,
+    /// By which probes targets were found, where that tells something of losses.
+    pub(crate) sample: Option<Sample>,
+    /// Who answered when probed again at the end.
+    pub(crate) heard: Heard,
     /// Positions looked at for the silent, at the end.
     pub(crate) told: AtomicU64,
     /// Targets that a worker had taken and not probed when its interface went, and how many there are.
@@ -83,6 +89,8 @@ impl Shared {
             watermark: AtomicU64::new(0),
             passes,
             budget: None,
+            sample: None,
+            heard: Heard::default(),
             told: AtomicU64::new(0),
             returned: Mutex::default(),
             returned_count: AtomicUsize::new(0),
@@ -269,7 +277,7 @@ mod tests {
     #[test]
     fn what_a_worker_leaves_is_taken_by_the_others_once_and_counted_until_then() {
         let map = AnsweredMap::new(1, 4096, 2, crate::map::Dedup::Best).unwrap();
-        let passes = Passes::new(2, 0, std::time::Duration::ZERO, 0);
+        let passes = Passes::of(2, 0);
         let shared = Shared::new(2, map, passes, None, 1.0);
         let left: Vec<_> = (0..5).map(|number| (number, Target::default())).collect();
         shared.lose(MeasureError::Config("it went".to_owned()), left.clone());
@@ -288,7 +296,7 @@ mod tests {
     #[test]
     fn a_worker_that_panics_wherever_it_is_leaves_its_place_and_a_reason() {
         let map = AnsweredMap::new(1, 4096, 2, crate::map::Dedup::Best).unwrap();
-        let passes = Passes::new(2, 0, std::time::Duration::ZERO, 0);
+        let passes = Passes::of(2, 0);
         let shared = Arc::new(Shared::new(2, map, passes, None, 1.0));
         let mut places = [Place::new(&shared), Place::new(&shared)].into_iter();
         let counts = || (shared.sending.load(Ordering::Acquire), shared.running.load(Ordering::Acquire));

@@ -99,6 +99,14 @@ counters! {
     held,
     /// Targets taken that wait at present: for that, or for their neighbour's MAC.
     waiting,
+    /// Found targets that were probed again at the end (`--recheck`).
+    recheck_found_probed,
+    /// Those of them that answered again.
+    recheck_found_again,
+    /// Targets that had not been found and were probed again then.
+    recheck_others_probed,
+    /// Those of them that were found.
+    recheck_others_found,
     /// Records received.
     received,
     /// Records that became rows.

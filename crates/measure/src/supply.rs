@@ -10,6 +10,7 @@ use irl_wire::{FrameBuilder, Mac};
 
 use crate::checkpoint::Place;
 use crate::listing::Listing;
+use crate::loss::recheck::Again;
 use crate::passes;
 use crate::shared::Shared;
 
@@ -71,6 +72,10 @@ pub(crate) struct Supply {
     pub(crate) walked: usize,
     /// Positions that a later pass takes next.
     pub(crate) stride: usize,
+    /// Probes of a target in this pass.
+    pub(crate) each: u16,
+    /// Found targets and others that were taken to be probed again at the end.
+    pub(crate) rechecked: (u64, u64),
     /// Whether SYNs are sent again as a TCP's are, see [`passes::syn_number`].
     pub(crate) again: bool,
 }
@@ -81,8 +86,13 @@ impl Supply {
             && self.parked.is_empty()
             && self.held.is_empty()
             && self.list.as_ref().is_none_or(|list| list.is_done())
-            && (self.list.is_some() || shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len())
+            && (self.list.is_some() || shared.positions(self.pass).load(Ordering::Acquire) >= self.len(shared))
             && !shared.has_returned()
+    }
+
+    /// Positions of this pass.
+    fn len(&self, shared: &Shared) -> u64 {
+        shared.passes.again(self.pass).map_or(self.plan.len(), Again::count)
     }
 
     /// Targets that were taken and wait, for their neighbour's MAC or because those around them are enough for now.
@@ -91,14 +101,15 @@ impl Supply {
     }
 
     /// Goes on to the next pass, when this one gives nothing any more.
-    pub(crate) fn next_pass(&mut self) {
+    pub(crate) fn next_pass(&mut self, shared: &Shared) {
         self.pass += 1;
+        self.each = if shared.passes.again(self.pass).is_some() { 1 } else { self.probes };
         self.stride = 1;
     }
 
     /// The first place of the plan that a worker with this supply may still have something to do at.
     pub(crate) fn place(&self, shared: &Shared) -> Place {
-        let taken = shared.positions(self.pass).load(Ordering::Acquire).min(self.plan.len());
+        let taken = shared.positions(self.pass).load(Ordering::Acquire).min(self.len(shared));
         let batch = (self.next < self.batch.len()).then_some(self.first);
         let parked = self.parked.iter().map(|waiting| waiting.first);
         Place { pass: self.pass, position: parked.chain(batch).fold(taken, u64::min) }
@@ -141,7 +152,13 @@ impl Supply {
                         continue;
                     }
                     Hop::Pending if self.parked.len() < PARKED => {
-                        self.parked.push_back(Parked { number, target, probe_num: 0, since_ns: now, first: self.first });
+                        self.parked.push_back(Parked {
+                            number,
+                            target,
+                            probe_num: 0,
+                            since_ns: now,
+                            first: self.first,
+                        });
                         self.next += 1;
                         continue;
                     }
@@ -150,7 +167,7 @@ impl Supply {
             };
             let probe_num = self.probe_num;
             self.probe_num += 1;
-            if self.probe_num == self.probes {
+            if self.probe_num == self.each {
                 self.probe_num = 0;
                 self.next += 1;
             }
@@ -182,7 +199,7 @@ impl Supply {
             match self.hops.lookup(waiting.target.address) {
                 Hop::Known(mac) => {
                     let Parked { number, target, probe_num, .. } = waiting;
-                    if probe_num + 1 < self.probes {
+                    if probe_num + 1 < self.each {
                         self.parked.push_front(Parked { probe_num: probe_num + 1, ..waiting });
                     }
                     return Some(self.write(slot, mac, number, target, probe_num, now));
@@ -207,8 +224,12 @@ impl Supply {
                 return self.allowed > 0;
             }
         }
-        let more = if self.pass == 0 { self.refill_all(shared, want) } else { self.refill_silent(shared, want) };
-        if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.plan.len() {
+        let more = match shared.passes.again(self.pass) {
+            Some(again) => self.refill_again(again, shared, want),
+            None if self.pass == 0 => self.refill_all(shared, want),
+            None => self.refill_silent(shared, want),
+        };
+        if !more && shared.has_returned() && shared.positions(self.pass).load(Ordering::Acquire) >= self.len(shared) {
             shared.take_returned(want.clamp(1, BLOCK), &mut self.batch);
         }
         !self.batch.is_empty()
@@ -290,6 +311,30 @@ impl Supply {
             // As many as will hold what is wanted, by this block's share of silent ones.
             self.stride = (2 * count * want.max(1) / (self.batch.len() + 1)).clamp(1, BLOCK);
         }
+        !self.batch.is_empty()
+    }
+
+    /// In the last pass, where a sample is probed again.
+    #[cold]
+    fn refill_again(&mut self, again: Again, shared: &Shared, want: usize) -> bool {
+        self.next = 0;
+        self.batch.clear();
+        let watermark = shared.positions(self.pass);
+        self.first = watermark.load(Ordering::Acquire);
+        if self.first >= again.count() {
+            return false;
+        }
+        let want = want.clamp(1, BLOCK) as u64;
+        self.first = watermark.fetch_add(want, Ordering::AcqRel);
+        for n in self.first..(self.first + want).min(again.count()) {
+            let mut one = [(0, Target::default())];
+            let filled = self.plan.fill(again.position(n), &mut one);
+            self.batch.extend(one.into_iter().take(filled));
+        }
+        let found = self.batch.iter().filter(|(number, _)| shared.map.has_succeeded(*number)).count();
+        self.rechecked.0 += found as u64;
+        self.rechecked.1 += (self.batch.len() - found) as u64;
+        self.retaken += self.batch.len() as u64;
         !self.batch.is_empty()
     }
 

@@ -69,6 +69,7 @@ pub(crate) struct Loop<A> {
     search: Option<Search>,
     bounds: Bounds,
     cooldown_ns: u64,
+    recheck_rate: f64,
     retries: u64,
     /// Kicks in a row of which the device took nothing.
     refusals: u64,
@@ -134,12 +135,15 @@ impl<A: Answers> Loop<A> {
                 pass: shared.passes.current(),
                 walked: 0,
                 stride: 1,
+                each: config.plan.probes.max(1),
+                rechecked: (0, 0),
                 again: A::SAME_PORT,
             },
             answers,
             pacer: Pacer::new(1.0, now),
             search: None,
             bounds: Bounds::new(config, now),
+            recheck_rate: config.recheck_rate,
             cooldown_ns: config.cooldown.as_nanos() as u64,
             retries: u64::from(config.retries),
             refusals: 0,
@@ -286,7 +290,7 @@ impl<A: Answers> Loop<A> {
                 self.shared.passes.leave(now);
             }
             let all_answered = || self.shared.stats().answered >= self.supply.plan.len();
-            if self.shared.passes.is_last(self.supply.pass) || all_answered() {
+            if self.shared.passes.is_last(self.supply.pass, all_answered) {
                 return Some(EndedBy::Targets);
             }
             // Whoever was ended by a bound comes to no next pass, and so nobody does. Another may be through the last one
@@ -296,7 +300,7 @@ impl<A: Answers> Loop<A> {
                 return Some(by);
             }
             if self.shared.passes.may_go_on(self.supply.pass, now, || self.shared.stats()) {
-                self.supply.next_pass();
+                self.supply.next_pass(&self.shared);
                 self.walked = false;
                 // What the wait left unsent is not caught up on.
                 self.pacer = Pacer::new(self.pacer.rate(), now);
@@ -306,7 +310,10 @@ impl<A: Answers> Loop<A> {
     }
 
     fn set_rate(&mut self, now: u64) {
-        let asked = f64::from_bits(self.shared.rate.load(Ordering::Acquire));
+        let mut asked = f64::from_bits(self.shared.rate.load(Ordering::Acquire));
+        if self.shared.passes.again(self.supply.pass).is_some() {
+            asked = if asked > 0.0 { asked.min(self.recheck_rate) } else { self.recheck_rate };
+        }
         if asked > 0.0 {
             self.search = None;
             return self.pacer.set_rate(asked / self.workers as f64, now);
@@ -515,6 +522,8 @@ impl<A: Answers> Loop<A> {
         counters.targets.store(self.supply.taken, Ordering::Relaxed);
         counters.reprobed.store(self.supply.retaken, Ordering::Relaxed);
         counters.unresolved.store(self.supply.unresolved, Ordering::Relaxed);
+        counters.recheck_found_probed.store(self.supply.rechecked.0, Ordering::Relaxed);
+        counters.recheck_others_probed.store(self.supply.rechecked.1, Ordering::Relaxed);
         counters.held.store(self.supply.held_back, Ordering::Relaxed);
         counters.waiting.store(self.supply.waiting(), Ordering::Relaxed);
         self.answers.publish(counters);

@@ -149,7 +149,10 @@ fn wherever_it_is_cut_short_each_target_becomes_one_row_and_what_was_done_is_not
             assert!(!folder.checkpoint().exists(), "nothing is left to go on with");
             let rows = folder.rows();
             // Those that answered only the second probe were perhaps probed twice in the first pass already.
-            assert_eq!(rows.iter().filter(|row| row.ends_with(",0")).count() as u64, HOSTS * 244 / 256 + HOSTS * 4 / 256 + HOSTS * 4 / 256);
+            assert_eq!(
+                rows.iter().filter(|row| row.ends_with(",0")).count() as u64,
+                HOSTS * 244 / 256 + HOSTS * 4 / 256 + HOSTS * 4 / 256
+            );
             let mut once = rows.clone();
             once.dedup();
             let firsts = |rows: &[String]| rows.iter().filter(|row| row.ends_with(",0")).count();

@@ -153,7 +153,7 @@ impl PyStack {
     /// Starts a scan; on several networks, with a thread for each unless more are asked for.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
         min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
-        checkpoint=None))]
+        reprobe_wait=None, recheck=None, recheck_rate=1000.0, checkpoint=None))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -176,6 +176,9 @@ impl PyStack {
         dedup_method: &str,
         cores: Vec<usize>,
         reprobe: i128,
+        reprobe_wait: Option<f64>,
+        recheck: Option<f64>,
+        recheck_rate: f64,
         checkpoint: Option<&PyCheckpoint>,
     ) -> Result<PyRun> {
         let sending = Sending {
@@ -193,6 +196,9 @@ impl PyStack {
             reprobe,
         };
         let config = ScanConfig {
+            reprobe_wait: reprobe_wait.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
+            recheck,
+            recheck_rate,
             reset: !no_rst,
             rows: match rows {
                 "success" if dedup_method == "none" => RowSelection::Successes,

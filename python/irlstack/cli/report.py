@@ -8,8 +8,8 @@ from cyclopts import Parameter
 from irlstack import report as reporting
 from irlstack.cli import console
 from irlstack.cli.status import ExitStatus
+from irlstack.report import flagging, recorded
 from irlstack.report import methods as paragraph
-from irlstack.report import recorded
 
 
 def report(
@@ -40,5 +40,8 @@ def methods(run: Path, /) -> ExitStatus:
     Args:
         run: A Parquet file of rows, or what --metadata-file wrote.
     """
-    console.put(paragraph.methods(recorded.load(run).document))
+    loaded = recorded.load(run)
+    # What rows tell needs the extra, which reading a Parquet file does in any case.
+    found = None if loaded.rows is None else flagging.find(loaded)
+    console.put(paragraph.methods(loaded.document, found))
     return ExitStatus.DONE

@@ -13,14 +13,20 @@ from irlstack.cli.options import SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.running import OTHER, OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
+from irlstack.report import losses
 
 
 @Parameter(name="*")
 @dataclass(kw_only=True)
 class _Scanning:
     reprobe: Annotated[int, Parameter(group=SENDING)] = 0
-    """How often to probe again those that have not answered, in passes that begin 1 s after one another, or sooner with
-    a shorter cooldown. Default 0."""
+    """How often to probe again those that have not answered. Default 0."""
+    reprobe_wait: Annotated[str | None, Parameter(group=SENDING)] = None
+    """How long after a pass the next one begins, 5m or 1h. Default 1 s, or the cooldown where that is shorter."""
+    recheck: Annotated[str | None, Parameter(group=SENDING)] = None
+    """A share of the targets, such as 0.1%, to probe once more at the end, found or not: what was lost?"""
+    recheck_rate: Annotated[str, Parameter(group=SENDING)] = "1000"
+    """Probes a second then, at most. Default 1000."""
     no_rst: Annotated[bool, Parameter(group=SENDING)] = False
     """Do not answer SYN-ACKs with a RST."""
     max_memory: Annotated[str, Parameter(group=SENDING)] = "1G"
@@ -75,6 +81,9 @@ def scan(
         run = irl.scan(
             **running.keywords(made, policy, sending, output, other.shard),
             reprobe=scanning.reprobe,
+            reprobe_wait=_seconds("--reprobe-wait", scanning.reprobe_wait),
+            recheck=_share(scanning.recheck),
+            recheck_rate=quantity.parse_number("--recheck-rate", scanning.recheck_rate),
             no_rst=scanning.no_rst,
             rows=scanning.rows,
             # ZMap's habit: without a file, the address alone.
@@ -135,11 +144,25 @@ def _given(group: Any) -> dict[str, Any]:
     return {name: value for name, value in vars(group).items() if value != getattr(plain, name)}
 
 
+def _seconds(name: str, text: str | None) -> float | None:
+    return None if text is None else quantity.parse_seconds(name, text)
+
+
+def _share(text: str | None) -> float | None:
+    if text is None:
+        return None
+    _, share = quantity.parse_share("--recheck", text)
+    if share is None:
+        raise ConfigError(f"--recheck {text!r} is not a share of the targets; write one such as 0.1%.")
+    return share
+
+
 def closing_words(summary: dict[str, Any]) -> str:
-    """`1,048,576 probes in 10.5 s (100 kpps, packet), 1,048,576 found (100.00 %)`."""
+    """`1,048,576 probes in 10.5 s (100 kpps, packet), 1,048,576 found (100.00 %)`, and what is known of losses."""
     rate = quantity.show_rate(summary["send_rate"], "pps")
     synthetic = ", synthetic" if summary["synthetic"] else ""
     return (
         f"{summary['sent']:,} probes in {quantity.show_seconds(summary['send_s'])} "
         f"({rate}, {summary['engine']}{synthetic}), {summary['found']:,} found ({summary['hitrate']:.2f} %)"
+        + "".join(f"\n{line}" for line in losses.sentences(summary))
     )

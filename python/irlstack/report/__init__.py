@@ -9,12 +9,13 @@ It needs the extra `irlstack[report]`, imported when it is used.
 from os import PathLike
 from pathlib import Path
 
+from irlstack.report.flagging import Flag, find, flags
 from irlstack.report.hilbert import HilbertMap, Network, checked_prefix, hilbert
 from irlstack.report.recorded import load
 from irlstack.report.rows import RowsFile
 from irlstack.report.tally import count
 
-__all__ = ["HilbertMap", "hilbert", "write"]
+__all__ = ["Flag", "HilbertMap", "flags", "hilbert", "write"]
 
 
 def write(
@@ -47,4 +48,4 @@ def write(
     if recorded.rows is not None:
         file = RowsFile(recorded.rows, recorded.document.get("output_fields", ()))
         tally = count(file, None if prefix is None else checked_prefix(prefix, ipv6=file.ipv6))
-    Path(output_file).write_text(page(recorded, tally), encoding="utf-8")
+    Path(output_file).write_text(page(recorded, tally, find(recorded)), encoding="utf-8")

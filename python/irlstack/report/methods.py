@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from irlstack.report import named
+from irlstack.report import losses, named
+from irlstack.report.flagging import Flags, flagged
 
 _COLUMNS = 80
 _PROBES = {"tcp_synscan": "TCP SYN probes", "icmp_echoscan": "ICMP echo requests", "udp": "UDP datagrams"}
@@ -16,11 +17,12 @@ PAPER_AUTHORS = ("Smith, Matt", "Loguinov, Dmitri")
 PAPER_PLACE, PAPER_YEAR = "Passive and Active Measurement (PAM)", 2010
 
 
-def methods(document: Mapping[str, Any]) -> str:
+def methods(document: Mapping[str, Any], flags: Flags | None = None) -> str:
     """The methods paragraph of a run, its unknowns, and BibTeX for what it cites.
 
     Args:
         document: the run's metadata.
+        flags: what its rows say of prefixes that answer everywhere, where they are at hand.
     """
     unknown: list[str] = []
     sentences = [
@@ -34,6 +36,7 @@ def methods(document: Mapping[str, Any]) -> str:
         _outcome(document, unknown),
         _dialogue(document),
         _loss(document, unknown),
+        "" if flags is None else flagged(flags),
         _clock(document, unknown),
     ]
     if document.get("synthetic"):
@@ -41,11 +44,8 @@ def methods(document: Mapping[str, Any]) -> str:
     if document.get("interrupted") or document.get("error"):
         why = document.get("error") or "it was interrupted"
         sentences.append(f"The run did not end as planned: {str(why).rstrip('.')}.")
-    unknown += [
-        "what the network lost",
-    ]
     text = _filled(" ".join(each for each in sentences if each))
-    missing = _filled(f"The metadata do not tell: {'; '.join(unknown)}.")
+    missing = _filled(f"The metadata do not tell: {'; '.join(unknown) or 'nothing that is asked here'}.")
     return f"{text}\n\n{missing}\n\n{bibtex(str(document.get('version') or 'unknown'))}"
 
 
@@ -145,7 +145,12 @@ def _pace(document: Mapping[str, Any], unknown: list[str]) -> str:
     )
     again = document.get("reprobe") or 0
     often = "once" if again == 1 else f"up to {again} times"
-    later = f" Those that had not answered were probed again, {often}." if again else ""
+    apart = document.get("reprobe_wait_secs")
+    after = "" if apart is None else f", {apart:g} s after the pass before"
+    later = f" Those that had not answered were probed again, {often}{after}." if again else ""
+    share, slowly = document.get("recheck_share"), document.get("recheck_rate")
+    if share and slowly:
+        later += f" At the end, {100 * share:g} % of all were probed once more, at {slowly:,.0f} probes/s at most."
     wait = document.get("cooldown_secs")
     listened = f" After the last probe we listened for {wait:g} s." if wait is not None else ""
     budget = named.budget(document)
@@ -241,10 +246,14 @@ def _loss(document: Mapping[str, Any], unknown: list[str]) -> str:
     if len(told) < len(parts):
         unknown.append("all of our own losses")
     own = f"On our side, {', '.join(told)}." if told else ""
-    passes = document.get("passes") or []
+    passes = [each for each in document.get("passes") or [] if not each.get("recheck")]
     later = sum(each["found"] for each in passes[1:])
     found = f" {later:,} targets were found in later passes only." if len(passes) > 1 else ""
-    return f"{own}{found}".strip()
+    network = losses.sentences(document)
+    if not network:
+        unknown.append("what the network lost (--probes, --reprobe or --recheck would tell)")
+    intervals = " Ranges are 95 % intervals." if network else ""
+    return f"{own}{found} {' '.join(network)}{intervals}".strip()
 
 
 def _clock(document: Mapping[str, Any], unknown: list[str]) -> str:

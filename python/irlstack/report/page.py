@@ -12,7 +12,8 @@ from typing import Any
 
 from irlstack._core import __version__
 from irlstack.cli import quantity
-from irlstack.report import charts, named, stages
+from irlstack.report import charts, losses, named, stages
+from irlstack.report.flagging import Flags
 from irlstack.report.hilbert import HilbertMap, on_map
 from irlstack.report.recorded import Recorded
 from irlstack.report.tally import BINS_A_DECADE, RoundTrips, Tally, View, bin_edge
@@ -23,13 +24,16 @@ _MOST_MAP_BYTES = 8 << 20
 _MOST_LISTED = 12
 _NAN = float("nan")
 
+_MOST_FLAGS = 50
 
-def page(run: Recorded, tally: Tally | None) -> str:
+
+def page(run: Recorded, tally: Tally | None, flags: Flags) -> str:
     """The page.
 
     Args:
         run: the run; what its metadata does not tell is left out or said to be unknown.
         tally: what its rows add up to; None where there are none at hand.
+        flags: prefixes that answer everywhere.
     """
     document = run.document
     title = f"{document['probe_module']}, {_started(document)}"
@@ -41,6 +45,7 @@ def page(run: Recorded, tally: Tally | None) -> str:
         "" if tally is None else _round_trips(tally.round_trips),
         _losses(document),
         "" if tally is None else _map(tally, _counted(tally)),
+        "" if tally is None else _flags(flags),
         _how(document),
     ]
     body = "\n".join(section for section in sections if section)
@@ -246,9 +251,24 @@ def _losses(document: Mapping[str, Any]) -> str:
         )
     return (
         '<h2>Where frames and answers went</h2><p class="note">Every frame that was built and every answer that was '
-        "received is in one of these. What the network lost is not known to the sender; a run with --reprobe shows in "
-        f"its later passes whom it found only then.</p><table><tbody>{''.join(rows)}</tbody></table>{_passes(document)}"
+        f"received is in one of these. {_network(document)}</p><table><tbody>{''.join(rows)}</tbody></table>"
+        f"{_passes(document)}"
     )
+
+
+def _network(document: Mapping[str, Any]) -> str:
+    """What is known of losses in the network."""
+    told = losses.sentences(document)
+    if not told:
+        return (
+            "What the network lost is not known to the sender; runs with --probes, --reprobe or --recheck tell from "
+            "their own answers how much it was."
+        )
+    return escape(" ".join(told) + " Ranges are 95 % intervals.")
+
+
+def _named(each: Mapping[str, Any]) -> str:
+    return "recheck" if each.get("recheck") else str(each["pass"])
 
 
 def _passes(document: Mapping[str, Any]) -> str:
@@ -256,7 +276,7 @@ def _passes(document: Mapping[str, Any]) -> str:
     if len(passes) < 2:
         return ""
     columns = ("targets", "sent", "found", "answered")
-    rows = "".join(f'<tr><th scope="row">{each["pass"]}</th>{_pass_cells(each, columns)}</tr>' for each in passes)
+    rows = "".join(f'<tr><th scope="row">{_named(each)}</th>{_pass_cells(each, columns)}</tr>' for each in passes)
     heads = "".join(f'<th class="number">{name}</th>' for name in columns)
     return (
         f"<table><thead><tr><th>pass</th>{heads}</tr></thead><tbody>{rows}</tbody></table>"
@@ -302,6 +322,28 @@ def _map(tally: Tally, what: str) -> str:
         f"{_top_cells(first, cell, what)}"
         f'<script type="application/json" id="map-data">{_json(data)}</script>'
         f"<script>\n{_asset('map.js')}</script>"
+    )
+
+
+def _flags(flags: Flags) -> str:
+    """Prefixes and addresses whose answers should not be taken for hosts."""
+    head = "<h2>Who answers everywhere</h2>"
+    if not flags.looked_at:
+        return f'{head}<p class="note">This run cannot tell: {escape(flags.why)}.</p>'
+    rows = "".join(
+        f'<tr><th scope="row">{each.prefix}</th><td class="text">{each.kind}</td>'
+        f'<td class="number">{number(f"flag:{each.prefix}", each.found)}</td>'
+        f'<td class="number">{each.probed:,}</td></tr>'
+        for each in flags.flags[:_MOST_FLAGS]
+    )
+    more = len(flags.flags) - _MOST_FLAGS
+    rest = f" {more:,} more are not shown; irl.report.flags has them." if more > 0 else ""
+    columns = '<th></th><th></th><th class="number">found</th><th class="number">probed</th>'
+    table = f"<table><thead><tr>{columns}</tr></thead><tbody>{rows}</tbody></table>" if rows else ""
+    return (
+        f'{head}<p class="note">/24s in which at least 90 % of the targets were found (packed), and other addresses '
+        "that answer on at least 90 % of the ports: rarely hosts, rather one box that answers for all. "
+        f"{len(flags.flags):,} were found.{rest}</p>{table}"
     )
 
 

@@ -112,7 +112,7 @@ def _first_pass(file: RowsFile, tally: Tally) -> Any:
     found = 0
     for piece in file.pieces(_COLUMNS):
         tally.rows += len(piece["saddr"])
-        chosen = _found(piece, of_exchange=file.of_exchange)
+        chosen = found_rows(piece, of_exchange=file.of_exchange)
         found += int(chosen.sum())
         if "sport" in piece:
             ports += numpy.bincount(_numbers(piece["sport"])[chosen], minlength=len(ports))
@@ -223,10 +223,10 @@ def _child(prefix: Network, number: int) -> Network:
 
 def _found_addresses(file: RowsFile) -> Iterator[Any]:
     for piece in file.pieces(["saddr", "success", "repeat", *(["classification"] if file.of_exchange else [])]):
-        yield bytes_of(piece["saddr"])[_found(piece, of_exchange=file.of_exchange)]
+        yield bytes_of(piece["saddr"])[found_rows(piece, of_exchange=file.of_exchange)]
 
 
-def _found(piece: Piece, *, of_exchange: bool) -> Any:
+def found_rows(piece: Piece, *, of_exchange: bool) -> Any:
     """Which rows are a target's first success; all of them, where no column tells."""
     chosen = need("numpy").ones(len(piece["saddr"]), dtype=bool)
     if "success" in piece:

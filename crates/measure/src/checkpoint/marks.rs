@@ -104,7 +104,9 @@ mod tests {
 
     #[test]
     fn bytes_that_are_no_marks_are_refused() {
-        for bytes in [&[][..], &[0], &[1, 0], &[0, 0, 0], &[0, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1]] {
+        for bytes in
+            [&[][..], &[0], &[1, 0], &[0, 0, 0], &[0, 2, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 1, 1]]
+        {
             assert_eq!(Marks::decode(bytes, |_, _| {}), None, "{bytes:?}");
         }
         assert_eq!(Marks::decode(&[0, 1, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2], |_, _| {}), None);

@@ -78,7 +78,8 @@ impl Checkpoint {
     /// # Errors
     /// [`MeasureError::Output`].
     pub fn create(path: &Path, header: &Value, every: Duration) -> Result<Self, MeasureError> {
-        let log = Log::create(path, header.to_string().as_bytes()).map_err(|error| MeasureError::output(path, error))?;
+        let log =
+            Log::create(path, header.to_string().as_bytes()).map_err(|error| MeasureError::output(path, error))?;
         Ok(Self::of(log, every))
     }
 

@@ -138,7 +138,8 @@ impl Saved {
     /// Refuses another run than the one that this is of.
     pub(crate) fn check(&self, config: &ScanConfig) -> Result<(), MeasureError> {
         let refuse = |what: String| Err(MeasureError::Config(format!("{}: {what}", self.path.display())));
-        let (here, there) = (config.compiled.fingerprint(), self.header["plan_fingerprint"].as_str().unwrap_or_default());
+        let (here, there) =
+            (config.compiled.fingerprint(), self.header["plan_fingerprint"].as_str().unwrap_or_default());
         if here != there {
             return refuse(format!(
                 "it is of the plan {there}, and this one is {here}: a run is gone on with by the plan that it began with"
@@ -147,8 +148,12 @@ impl Saved {
         if self.header["shard"].as_u64() != Some(u64::from(config.compiled.shard_number())) {
             return refuse("it is of another shard of the plan".to_owned());
         }
-        if self.place().pass > config.reprobe {
-            return refuse(format!("it is in pass {} of the plan, and --reprobe is {}", self.place().pass, config.reprobe));
+        if self.place().pass > config.reprobe + u16::from(config.recheck.is_some()) {
+            return refuse(format!(
+                "it is in pass {} of the plan, and --reprobe is {}",
+                self.place().pass,
+                config.reprobe
+            ));
         }
         Ok(())
     }

@@ -68,8 +68,17 @@ impl Parts {
         // The file itself must be writable too: better to know now than after the last row.
         File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
         fs::create_dir(&folder).map_err(|error| failed(&folder, error))?;
-        let mut parts =
-            Self { path, folder, schema: Arc::clone(schema), open: None, closed: Vec::new(), limits, safe: 0, synced: 0, lost: 0 };
+        let mut parts = Self {
+            path,
+            folder,
+            schema: Arc::clone(schema),
+            open: None,
+            closed: Vec::new(),
+            limits,
+            safe: 0,
+            synced: 0,
+            lost: 0,
+        };
         parts.open_part()?;
         Ok(parts)
     }
@@ -85,7 +94,8 @@ impl Parts {
         let failed = |at: &Path, error| MeasureError::output(at, error);
         fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
         let mut closed: Vec<PathBuf> = (0..committed.parts).map(|number| part(&folder, number)).collect();
-        let has = |parts: &[PathBuf]| parts.iter().map(|part| rows_in(part)).sum::<Option<u64>>() == Some(committed.rows);
+        let has =
+            |parts: &[PathBuf]| parts.iter().map(|part| rows_in(part)).sum::<Option<u64>>() == Some(committed.rows);
         if !has(&closed) {
             // An orderly end joined them, and perhaps somebody began to go on with that.
             closed = vec![part(&folder, 0)];
@@ -108,7 +118,8 @@ impl Parts {
         }
         File::options().append(true).create(true).open(&path).map_err(|error| failed(&path, error))?;
         let schema = Arc::clone(schema);
-        let mut parts = Self { path, folder, schema, open: None, closed, limits, safe: committed.rows, synced: 0, lost: 0 };
+        let mut parts =
+            Self { path, folder, schema, open: None, closed, limits, safe: committed.rows, synced: 0, lost: 0 };
         parts.open_part()?;
         Ok(parts)
     }
