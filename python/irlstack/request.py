@@ -7,7 +7,7 @@ from functools import cache
 from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypedDict
 
-from irlstack._core import DEFAULT_RATE, Plan, RawList, RawRun, RawStack, refuse_early
+from irlstack._core import DEFAULT_RATE, Plan, Probe, RawList, RawRun, RawStack, refuse_early
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -29,7 +29,7 @@ class PlanKeywords(TypedDict, total=False):
     blocklist_file: Sequence[Path]
     seed: int | None
     secret: bytes | None
-    probe_module: str
+    probe_module: str | Probe
     probe_args: Mapping[str, str]
     source_ip: Address | Sequence[Address]
     source_port: str | None
@@ -246,6 +246,7 @@ class Request:
             about=self.about,
             of=of,
             listed=listed,
+            plan=self.plan,
         )
 
     @property

@@ -10,7 +10,7 @@ from os import PathLike
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from irlstack._core import Batch, RawList, RawOutputs, RawRun, record_run
+from irlstack._core import Batch, Plan, RawList, RawOutputs, RawRun, record_run
 from irlstack.errors import ConfigError
 
 _ASYNC_WAIT_S = 0.05
@@ -57,8 +57,10 @@ class Run:
         about: About,
         of: Literal["scan", "exchange"] = "scan",
         listed: Callable[[], RawList] | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self._start = start
+        self._plan = plan
         self._family = family
         self._output_fields = output_fields
         self._of = of
@@ -169,7 +171,9 @@ class Run:
             each_second: called with ZMap's status line and with the row of its status-updates file.
         """
         listed = None if self._listed is None else self._listed()
-        outputs = RawOutputs(paths, self._family, self._output_fields, header, output_module, self._of, listed)
+        outputs = RawOutputs(
+            paths, self._family, self._output_fields, header, output_module, self._of, listed, self._plan
+        )
         summary, error, interrupted, lost = record_run(self._begun(), outputs, self.about, each_second)
         self._summary = json.loads(summary)
         return Outcome(self._summary, error, interrupted, lost)

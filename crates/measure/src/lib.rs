@@ -13,6 +13,7 @@ mod columns;
 pub mod error;
 pub mod exchange;
 mod fields;
+pub mod further;
 mod judge;
 pub mod listing;
 pub mod map;
@@ -31,6 +32,7 @@ pub mod stats;
 pub mod status;
 pub mod stream;
 mod supply;
+mod whole;
 mod worker;
 
 pub use error::MeasureError;

@@ -18,6 +18,7 @@ use crate::attachment::{self, Attachment};
 use crate::bounds::EndedBy;
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
+use crate::further::Further;
 use crate::map::AnsweredMap;
 use crate::passes::{self, Pass, Passes};
 use crate::scan::{ScanConfig, ScanRate};
@@ -120,7 +121,7 @@ impl Prepared {
                 }
             }
         }
-        Ok(Run { shared, batches, threads: Mutex::new(threads), attachments, config, schema, exchange })
+        Ok(Run { shared, batches, threads: Mutex::new(threads), attachments, config, schema, exchange, further: None })
     }
 }
 
@@ -150,12 +151,22 @@ pub struct Run {
     config: ScanConfig,
     schema: SchemaRef,
     exchange: Option<ExchangeConfig>,
+    further: Option<Further>,
 }
 
 impl Run {
+    /// The same with further columns, which a program makes of each batch. When that fails, the run ends with its error.
+    #[must_use]
+    pub fn with_further(self, further: Option<Further>) -> Self {
+        // A value with a destructor is not taken apart.
+        let mut run = self;
+        run.further = further;
+        run
+    }
+
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        self.further.as_ref().map_or_else(|| Arc::clone(&self.schema), Further::schema)
     }
 
     /// The family of addresses.
@@ -195,7 +206,14 @@ impl Run {
     /// The error that ended the run, once, after all rows that came before it.
     pub fn next_batch(&self, timeout: Duration) -> Result<Next, MeasureError> {
         match self.batches.recv_timeout(timeout) {
-            Ok(batch) => Ok(Next::Batch(batch)),
+            Ok(batch) => Ok(Next::Batch(match &self.further {
+                None => batch,
+                Some(further) => {
+                    let (batch, error) = further.extend(&batch);
+                    error.into_iter().for_each(|error| self.shared.fail(error));
+                    batch
+                }
+            })),
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => {
                 self.join();
