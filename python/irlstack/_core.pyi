@@ -107,7 +107,7 @@ class Plan:
         blocklist_file: Sequence[_Path] = ...,
         seed: int | None = None,
         secret: bytes | None = None,
-        probe_module: str | Probe = "tcp_synscan",
+        probe_module: str | Probe = ...,
         probe_args: Mapping[str, str] = ...,
         source_ip: str | _Address | Sequence[str | _Address] = ...,
         source_port: str | None = None,
@@ -178,6 +178,8 @@ class Probe:
     ) -> Self: ...
     @staticmethod
     def names() -> list[str]: ...
+    @staticmethod
+    def resolve(name: str, args: Mapping[str, str]) -> Probe: ...
     @staticmethod
     def meanings() -> list[tuple[str, str]]: ...
     @staticmethod

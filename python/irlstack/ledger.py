@@ -149,7 +149,7 @@ def _targets(plan: Plan, target: str) -> Iterator[str]:
             raise ConfigError(f"{target!r} is no target; write 192.0.2.7 or 192.0.2.7:443.") from None
         yield target
         return
-    if not Probe(plan.probe_module, **plan.probe_args).needs_port:
+    if not Probe.resolve(plan.probe_module, plan.probe_args).needs_port:
         yield str(address)
         return
     for port in _ports(plan):

@@ -94,8 +94,10 @@ def test_the_worlds_hosts_do_as_kernels_do(lab: Lab, targets: str, source: str) 
 def test_a_dns_server_is_told_from_what_merely_answers(lab: Lab, servers: None, targets: str, source: str) -> None:
     plan = irl.Plan(targets, ports=53, probe_module="dns", source_ip=[source], rate=1000)
     _, rows = scan(lab, plan, rows="all", output_fields=["saddr", "classification", "success", "icmp_type", "data"])
-    last = rows["saddr"] if rows.schema["saddr"] == pl.UInt32 else rows["saddr"].bin.slice(12).bin.reinterpret(
-        dtype=pl.UInt32, endianness="big"
+    last = (
+        rows["saddr"]
+        if rows.schema["saddr"] == pl.UInt32
+        else rows["saddr"].bin.slice(12).bin.reinterpret(dtype=pl.UInt32, endianness="big")
     )
     kinds = dict(zip((each & 7 for each in last), rows["classification"], strict=True))
     answered = {1: "dns", 2: "dns_nxdomain", 3: "dns_refused", 4: "udp", 5: "udp", 6: "udp"}

@@ -131,7 +131,6 @@ impl PyProbe {
             }
             None => {}
         }
-        let from_plan = name == OWN && !own;
         for (argument, items) in declared {
             if let Some(items) = items {
                 given(argument, items.join("; "));
@@ -141,7 +140,7 @@ impl PyProbe {
             given("protocol", protocol);
             given("name", name.to_owned());
         }
-        let module = if own || from_plan { OWN } else { name }.to_owned();
+        let module = if own { OWN } else { name }.to_owned();
         let probe = Probe::resolve(&module, &args)?;
         check_fields(&probe)?;
         if let Some(parse) = &parse {
@@ -156,6 +155,14 @@ impl PyProbe {
             }
         }
         Ok(Self { probe, module, args, parse })
+    }
+
+    /// The probe that a plan, or a run's metadata, has under this name with these arguments.
+    #[staticmethod]
+    fn resolve(name: &str, args: BTreeMap<String, String>) -> Result<Self> {
+        let probe = Probe::resolve(name, &args)?;
+        check_fields(&probe)?;
+        Ok(Self { probe, module: name.to_owned(), args, parse: None })
     }
 
     /// The names of the probes there are.

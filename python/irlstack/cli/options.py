@@ -31,8 +31,8 @@ class PlanOptions:
     probe_module: Annotated[str, Parameter(alias="-M", group=TARGETS)] = "tcp_synscan"
     """tcp_synscan (the default), tcp_synackscan, icmp_echoscan, udp, dns or ntp."""
     probe_args: Annotated[str | None, Parameter(group=TARGETS)] = None
-    """layout=smallest for tcp_synscan; text:TEXT, hex:DIGITS, file:PATH or template:PATH for udp, template-fields to list
-    what a template takes; TYPE,NAME for dns. TEXT takes \\r \\n \\t \\xNN."""
+    """layout=smallest for tcp_synscan; text:TEXT, hex:DIGITS, file:PATH or template:PATH for udp, template-fields to
+    list what a template takes; TYPE,NAME for dns. TEXT takes \\r \\n \\t \\xNN."""
     blocklist_file: Annotated[tuple[Path, ...], Parameter(alias="-b", group=TARGETS)] = ()
     """Prefixes never to probe, one a line. May be given again."""
     allowlist_file: Annotated[tuple[Path, ...], Parameter(alias="-w", group=TARGETS)] = ()
@@ -81,7 +81,7 @@ class PlanOptions:
             if self.bandwidth is not None:
                 rate = self._rate_of_bandwidth(loaded)
             return loaded.replace(rate=rate, contact=self.contact)
-        probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
+        probe = irl.Probe.resolve(self.probe_module, parse_probe_args(self.probe_module, self.probe_args))
         blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
         list_of_ips: Path | bytes | None = self.list_of_ips_file
         if STANDARD_STREAM in (*targets, str(list_of_ips)):
