@@ -9,19 +9,13 @@ pub(super) type Args = BTreeMap<String, String>;
 
 /// The probes there are, and what each does.
 pub const NAMES: [(&str, &str); 7] = [
-    ("tcp_synscan", "sends a SYN; a SYN-ACK is what it hopes for, a RST is an answer too"),
-    (
-        "tcp_synackscan",
-        "sends a SYN-ACK that nobody asked for; whoever is there resets it, whether the port is open or not",
-    ),
+    ("tcp_synscan", "sends a SYN and hopes for a SYN-ACK"),
+    ("tcp_synackscan", "sends a SYN-ACK, which whoever is there resets"),
     ("icmp_echoscan", "sends an ICMP or ICMPv6 echo request"),
-    (
-        "udp",
-        "sends a UDP datagram: text:TEXT, hex:DIGITS, file:PATH or template:PATH (template-fields lists what that fills in)",
-    ),
-    ("dns", "asks a DNS question over UDP, TYPE,NAME or TYPE:nr,NAME without recursion; the cookie is in the id"),
-    ("ntp", "asks an NTP server for its time; the cookie is in the transmit timestamp"),
-    ("own", "one that you declare: template, patches and match rules as data"),
+    ("udp", "sends text:TEXT, hex:DIGITS, file:PATH or template:PATH"),
+    ("dns", "asks a question, TYPE,NAME or TYPE:nr,NAME (no recursion)"),
+    ("ntp", "asks an NTP server for its time"),
+    ("own", "one that you declare, in a plan or in Python (docs/probes.md)"),
 ];
 
 /// The probe of this name with these arguments.

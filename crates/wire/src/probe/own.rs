@@ -196,9 +196,8 @@ fn check_patch(
         return Err(bad("patches", text, reason));
     }
     let filled = match protocol {
-        Protocol::Tcp => vec![0..4, 16..18],
-        Protocol::Udp => vec![0..8],
-        Protocol::Icmp => vec![0..8],
+        Protocol::Tcp => [0..4, 16..18],
+        Protocol::Udp | Protocol::Icmp => [0..6, 6..HEADER],
     };
     if filled.into_iter().chain(others.iter().map(bytes)).any(|other| mine.start < other.end && other.start < mine.end)
     {

@@ -239,18 +239,18 @@ struct Draws(u64);
 
 impl Draws {
     fn new(values: &Values) -> Self {
-        Self(values.cookie.0 ^ u64::from(values.probe_num) << 48)
+        Self(values.cookie.0 ^ (u64::from(values.probe_num) << 48))
     }
 
     /// Evenly, but for less than 2^-24.
     fn below(&mut self, bound: u64) -> usize {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;
-        mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         mixed ^= mixed >> 31;
         // The product of a 32-bit number and a bound of at most 256 has 40 bits.
-        ((mixed >> 32) * bound >> 32) as usize
+        (((mixed >> 32) * bound) >> 32) as usize
     }
 
     fn fill(&mut self, out: &mut [u8], count: u16, mut draw: impl FnMut(&mut Self) -> u8) -> usize {
