@@ -223,7 +223,7 @@ def _targets(plan: Plan, target: str) -> Iterator[str]:
     if port is not None:
         yield target
         return
-    if not Probe(plan.probe_module, **plan.probe_args).needs_port:
+    if not Probe.resolve(plan.probe_module, plan.probe_args).needs_port:
         yield str(address)
         return
     for port in _ports(plan):

@@ -8,7 +8,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, Literal, TypedDict
 
 from irlstack import checkpoint as checkpoints
-from irlstack._core import DEFAULT_RATE, Plan, RawCheckpoint, RawList, RawRun, RawStack, refuse_early
+from irlstack._core import DEFAULT_RATE, Plan, Probe, RawCheckpoint, RawList, RawRun, RawStack, refuse_early
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -30,7 +30,7 @@ class PlanKeywords(TypedDict, total=False):
     blocklist_file: Sequence[Path]
     seed: int | None
     secret: bytes | None
-    probe_module: str
+    probe_module: str | Probe
     probe_args: Mapping[str, str]
     source_ip: Address | Sequence[Address]
     source_port: str | None
@@ -278,6 +278,7 @@ class Request:
             recipe=recipe,
             saved=saved,
             highest_rate=self.highest_rate,
+            plan=self.plan,
         )
 
     @property

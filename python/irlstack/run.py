@@ -13,7 +13,7 @@ from typing import Any, Literal, Self
 
 from irlstack import checkpoint as checkpoints
 from irlstack import notebook
-from irlstack._core import Batch, RawCheckpoint, RawList, RawOutputs, RawRun, record_run
+from irlstack._core import Batch, Plan, RawCheckpoint, RawList, RawOutputs, RawRun, record_run
 from irlstack.errors import ConfigError
 
 _ASYNC_WAIT_S = 0.05
@@ -68,8 +68,10 @@ class Run:
         recipe: checkpoints.Recipe | None = None,
         saved: checkpoints.Saved | None = None,
         highest_rate: float | None = None,
+        plan: Plan | None = None,
     ) -> None:
         self._start = start
+        self._plan = plan
         self._family = family
         self._output_fields = output_fields
         self._of = of
@@ -226,7 +228,7 @@ class Run:
             kept, checkpoint, paths = saved.raw, saved.path, saved.outputs
             header, output_module = saved.header["record"]["header"], saved.header["record"]["output_module"]
         of = (paths, self._family, self._output_fields, header, output_module, self._of, listed)
-        outputs = RawOutputs(*of, kept)
+        outputs = RawOutputs(*of, kept, self._plan)
         if saved is None and checkpoint is not None:
             kept = self._checkpoint(checkpoint, paths, header, output_module, checkpoint_interval)
         try:

@@ -57,7 +57,7 @@ def test_probes_and_policies_are_values() -> None:
 
 
 def test_an_unknown_probe_or_argument_is_named() -> None:
-    with pytest.raises(irl.ConfigError, match="tcp_synscan, icmp_echoscan, udp"):
+    with pytest.raises(irl.ConfigError, match="tcp_synscan, tcp_synackscan, icmp_echoscan, udp, dns, ntp"):
         irl.Probe("quic")
     with pytest.raises(irl.ConfigError, match="layout"):
         irl.Probe("tcp_synscan", mss="5")

@@ -184,6 +184,9 @@ INLINE int answer_tcp(struct xdp_md *ctx, const struct config *conf, const u8 *d
 		return segment(ctx, data, frame, answer, truth.response_id, flags & ACK ? ack : 0, seq + taken,
 			       flags & ACK ? RST : RST | ACK, 0, 0, 0, 0);
 	}
+	/* Nobody here has sent a SYN (RFC 9293, 3.10.7.2). */
+	if ((flags & (SYN | ACK)) == (SYN | ACK))
+		return segment(ctx, data, frame, answer, truth.response_id, ack, seq + taken, RST, 0, 0, 0, 0);
 	isn = world_isn(conf->seed, frame->destination, port, frame->source, our_port);
 	if ((flags & (SYN | ACK)) != SYN) {
 		/* A bare ACK is not answered. */

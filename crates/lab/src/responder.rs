@@ -109,6 +109,10 @@ impl Responder {
             Class::Absent => {}
             Class::Filtered => self.prohibited(ethernet, packet, out),
             Class::Closed => self.refuse(&envelope, &tcp, out),
+            // Nobody here has sent a SYN (RFC 9293, 3.10.7.2).
+            _ if tcp.flags & (tcp_flags::SYN | tcp_flags::ACK) == tcp_flags::SYN | tcp_flags::ACK => {
+                self.refuse(&envelope, &tcp, out);
+            }
             class if syn => {
                 let isn = self.world.isn(packet.destination, tcp.destination_port, packet.source, tcp.source_port);
                 let ack = tcp.seq.wrapping_add(if class == Class::WrongAck { 12_345 } else { 1 });

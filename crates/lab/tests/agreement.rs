@@ -50,6 +50,8 @@ fn kernel_and_user_space_answer_alike() {
         (false, true, builder("udp", &[("text", "hello")], v6)),
         (false, false, builder("icmp_echoscan", &[], v4)),
         (false, true, builder("icmp_echoscan", &[], v6)),
+        (false, false, builder("tcp_synackscan", &[], v4)),
+        (false, true, builder("tcp_synackscan", &[], v6)),
     ]
     .into();
     let mut draws = Draws(99);
@@ -58,7 +60,7 @@ fn kernel_and_user_space_answer_alike() {
     for _ in 0..1_000_000 {
         // Mostly SYNs, as in scans.
         let draw = draws.next();
-        let pick = if draw & 7 < 5 { draw >> 8 & 1 } else { (draw >> 8) % 7 } as usize;
+        let pick = if draw & 7 < 5 { draw >> 8 & 1 } else { (draw >> 8) % 9 } as usize;
         let (tcp, is_v6, builder) = &builders[pick];
         let port = [80, 443, 22, 8080, 7777, (draws.next() & 0xffff) as u16][(draws.next() % 6) as usize];
         let low = u128::from(draws.next() & 0xff_ffff);

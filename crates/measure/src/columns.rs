@@ -182,6 +182,31 @@ impl<R, F: Fn(&R) -> Option<&'static str> + Send> Values<R> for Texts<F> {
     }
 }
 
+/// Some of these words, which are known when the run begins; an empty one where there is none.
+pub(crate) fn choices<R>(words: &[&str], of: impl Fn(&R) -> Option<usize> + Send + 'static) -> Box<dyn Values<R>> {
+    let words = words.iter().map(|word| (*word).to_owned()).collect();
+    Box::new(Choices { words, builder: StringBuilder::new(), of })
+}
+
+struct Choices<F> {
+    words: Vec<String>,
+    builder: StringBuilder,
+    of: F,
+}
+
+impl<R, F: Fn(&R) -> Option<usize> + Send> Values<R> for Choices<F> {
+    fn append(&mut self, rows: &[R], _: &[u8]) {
+        for row in rows {
+            let word = (self.of)(row).and_then(|index| self.words.get(index));
+            self.builder.append_value(word.map_or("", String::as_str));
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        Arc::new(self.builder.finish())
+    }
+}
+
 /// Addresses of a family.
 pub(crate) fn addresses<R>(family: Family, of: impl Fn(&R) -> u128 + Send + 'static) -> Box<dyn Values<R>> {
     match family {

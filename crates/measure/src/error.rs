@@ -48,6 +48,14 @@ pub enum MeasureError {
         /// Frames that wait.
         waiting: usize,
     },
+    /// What a program was to make of the answers went wrong.
+    #[error("the parse of the probe {probe} failed: {why}; the rows are kept, and from there on without its fields")]
+    Parse {
+        /// The probe's name.
+        probe: String,
+        /// What went wrong.
+        why: String,
+    },
     /// A worker panicked.
     #[error("a worker failed, which is a bug in irlstack: {0}")]
     Worker(String),

@@ -8,6 +8,7 @@ use irl_link::record::{Kind, Record, flags, options};
 use irl_link::{Gate, LinkError};
 use irl_targets::{CompiledPlan, Family, Target};
 use irl_wire::packet::{Ethernet, Packet, Udp};
+use irl_wire::probe::AnswerClass;
 use irl_wire::{Mac, PortRange};
 
 use crate::answers::{Answers, Here, Ours};
@@ -18,6 +19,7 @@ use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::{RowSelection, ScanConfig};
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
+use crate::whole::Whole;
 
 /// RSTs that wait for room in the device's queue; no more are owed.
 const RESETS: usize = 65_536;
@@ -85,6 +87,8 @@ pub(crate) struct Judge {
     found: Vec<(u64, u16)>,
     plan: CompiledPlan,
     ours: Ours,
+    /// For a probe whose answers are known by match rules.
+    whole: Option<Whole>,
     selection: RowSelection,
     reset: bool,
     rows: RowBuilder,
@@ -102,7 +106,7 @@ impl Answers for Judge {
 
     fn take(&mut self, record: Record<'_>, here: &Here<'_>) {
         let counters = here.counters;
-        if record.flags & flags::COOKIE == 0 {
+        if record.flags & (flags::COOKIE | flags::CLASS_MASK) == 0 {
             return WorkerCounters::add(&counters.not_ours, 1);
         }
         let mut row = Row { timestamp: self.utc_minus_mono.wrapping_add(record.time_ns as i64), ..Row::default() };
@@ -189,8 +193,9 @@ impl Answers for Judge {
 
 impl Judge {
     /// The judge of a worker that has these addresses.
-    pub(crate) fn new(config: &ScanConfig, ours: Ours, shared: &Shared) -> Self {
+    pub(crate) fn new(config: &ScanConfig, classes: &[AnswerClass], ours: Ours, shared: &Shared) -> Self {
         let ports = config.plan.source_ports;
+        let names: Vec<&str> = classes.iter().map(|class| class.name.as_str()).collect();
         Self {
             family: config.plan.family,
             ports: PortRange { first: ports.first, last: ports.last },
@@ -199,9 +204,10 @@ impl Judge {
             found: Vec::new(),
             plan: config.compiled.clone(),
             ours,
+            whole: (!classes.is_empty()).then(|| Whole::new(classes, config.plan.family)),
             selection: config.rows,
             reset: config.reset,
-            rows: RowBuilder::new(config.plan.family, &config.columns),
+            rows: RowBuilder::new(config.plan.family, &config.columns, &names),
             answers: Vec::new(),
             data: Vec::new(),
             resets: VecDeque::new(),
@@ -269,6 +275,11 @@ impl Judge {
     /// Reads a record of one of our kinds into a row, and returns its payload if that is wanted; `None` when it
     /// contradicts itself or the plan.
     fn read<'a>(&self, row: &mut Row, record: Record<'a>) -> Option<Option<&'a [u8]>> {
+        if let Some(whole) = &self.whole {
+            let data = whole.read(row, record)?;
+            self.number(row)?;
+            return Some(data);
+        }
         let body = record.body;
         match (record.kind, self.family) {
             (Kind::Tcp4, Family::V4) => {

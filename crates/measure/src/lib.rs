@@ -15,6 +15,7 @@ mod columns;
 pub mod error;
 pub mod exchange;
 mod fields;
+pub mod further;
 mod judge;
 pub mod listing;
 pub mod loss;
@@ -35,6 +36,7 @@ pub mod stats;
 pub mod status;
 pub mod stream;
 mod supply;
+mod whole;
 mod worker;
 
 pub use error::MeasureError;

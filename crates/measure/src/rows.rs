@@ -4,7 +4,7 @@ use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
 use irl_link::record::options;
 use irl_targets::Family;
 
-use crate::columns::{self, Place, Values, addresses, bits, numbers, optional, payloads, texts, times};
+use crate::columns::{self, Place, Values, addresses, bits, choices, numbers, optional, payloads, texts, times};
 use crate::schema::{self, Column};
 
 /// What an answer turned out to be.
@@ -31,10 +31,17 @@ pub enum Class {
     EchoReply,
     /// A UDP datagram.
     Udp,
+    /// One of the classes that the probe itself tells of.
+    OfProbe {
+        /// Which.
+        index: u8,
+        /// Whether the probe hoped for it.
+        success: bool,
+    },
 }
 
 impl Class {
-    /// ZMap's word.
+    /// ZMap's word; of a probe's own class, its protocol's general one: the probe has the name.
     pub fn name(self) -> &'static str {
         match self {
             Self::SynAck => "synack",
@@ -47,6 +54,7 @@ impl Class {
             Self::Other => "other",
             Self::EchoReply => "echoreply",
             Self::Udp => "udp",
+            Self::OfProbe { .. } => "own",
         }
     }
 
@@ -63,7 +71,7 @@ impl Class {
 
     /// Whether the probe hoped for it.
     pub fn success(self) -> bool {
-        matches!(self, Self::SynAck | Self::EchoReply | Self::Udp)
+        matches!(self, Self::SynAck | Self::EchoReply | Self::Udp | Self::OfProbe { success: true, .. })
     }
 }
 
@@ -131,15 +139,15 @@ pub struct Row {
 pub type RowBuilder = columns::RowBuilder<Row>;
 
 impl RowBuilder {
-    /// For these columns.
-    pub fn new(family: Family, columns: &[Column]) -> Self {
-        let values = columns.iter().map(|column| values(*column, family)).collect();
+    /// For these columns; `classes` are the names of the probe's own classes, if it has any.
+    pub fn new(family: Family, columns: &[Column], classes: &[&str]) -> Self {
+        let values = columns.iter().map(|column| values(*column, family, classes)).collect();
         Self::of(schema::scan(family, columns), values)
     }
 }
 
 /// The empty values of a column.
-fn values(column: Column, family: Family) -> Box<dyn Values<Row>> {
+fn values(column: Column, family: Family, classes: &[&str]) -> Box<dyn Values<Row>> {
     match column {
         Column::Saddr => addresses(family, |row: &Row| row.saddr),
         Column::Daddr => addresses(family, |row: &Row| row.daddr),
@@ -150,7 +158,11 @@ fn values(column: Column, family: Family) -> Box<dyn Values<Row>> {
         Column::Window => numbers::<_, UInt16Type>(|row: &Row| row.window),
         Column::Ttl => numbers::<_, UInt8Type>(|row: &Row| row.ttl),
         Column::Ipid => numbers::<_, UInt16Type>(|row: &Row| row.ipid),
-        Column::Classification => texts(|row: &Row| Some(row.class.name())),
+        Column::Classification if classes.is_empty() => texts(|row: &Row| Some(row.class.name())),
+        Column::Classification => choices(classes, |row: &Row| match row.class {
+            Class::OfProbe { index, .. } => Some(usize::from(index)),
+            _ => None,
+        }),
         Column::Success => bits(|row: &Row| Some(row.class.success())),
         Column::Repeat => bits(|row: &Row| Some(row.repeat)),
         Column::ProbeNum => numbers::<_, UInt16Type>(|row: &Row| row.probe_num),

@@ -21,6 +21,7 @@ use crate::budget::Budget;
 use crate::checkpoint::{Commit, Delivered, Marks, Progress, Session};
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
+use crate::further::Further;
 use crate::loss::{Loss, Recheck, Sample, estimate};
 use crate::map::AnsweredMap;
 use crate::output::Committed;
@@ -135,7 +136,17 @@ impl Prepared {
                 }
             }
         }
-        Ok(Run { shared, batches, delivered, threads: Mutex::new(threads), attachments, config, schema, exchange })
+        Ok(Run {
+            shared,
+            batches,
+            delivered,
+            threads: Mutex::new(threads),
+            attachments,
+            config,
+            schema,
+            exchange,
+            further: None,
+        })
     }
 }
 
@@ -167,12 +178,22 @@ pub struct Run {
     config: ScanConfig,
     schema: SchemaRef,
     exchange: Option<ExchangeConfig>,
+    further: Option<Further>,
 }
 
 impl Run {
+    /// The same with further columns, which a program makes of each batch. When that fails, the run ends with its error.
+    #[must_use]
+    pub fn with_further(self, further: Option<Further>) -> Self {
+        // A value with a destructor is not taken apart.
+        let mut run = self;
+        run.further = further;
+        run
+    }
+
     /// The schema of every batch.
     pub fn schema(&self) -> SchemaRef {
-        Arc::clone(&self.schema)
+        self.further.as_ref().map_or_else(|| Arc::clone(&self.schema), Further::schema)
     }
 
     /// The family of addresses.
@@ -216,7 +237,7 @@ impl Run {
                 if let (Some(delivered), Some(progress)) = (&self.delivered, progress) {
                     delivered.lock().unwrap_or_else(PoisonError::into_inner).absorb(*progress);
                 }
-                Ok(batch.map_or(Next::Nothing, Next::Batch))
+                Ok(batch.map_or(Next::Nothing, |batch| Next::Batch(self.extended(batch))))
             }
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => {
@@ -225,6 +246,14 @@ impl Run {
                 error.map_or(Ok(Next::End), Err)
             }
         }
+    }
+
+    /// A batch with the columns that the probe's owner makes of it.
+    fn extended(&self, batch: RecordBatch) -> RecordBatch {
+        let Some(further) = &self.further else { return batch };
+        let (batch, error) = further.extend(&batch);
+        error.into_iter().for_each(|error| self.shared.fail(error));
+        batch
     }
 
     /// Stops sending; answers are still received for the cooldown.

@@ -161,11 +161,12 @@ impl Scan {
             Protocol::Udp if config.columns.contains(&Column::Data) => Frames::Payload,
             _ => Frames::Never,
         };
-        let request = WorkerRequest { frames, ..prepared.request() };
+        let classes = if prepared.probe.by_rules() { prepared.probe.answers().to_vec() } else { Vec::new() };
+        let request = WorkerRequest { frames, classes: classes.clone(), ..prepared.request() };
         let schema = schema::scan(config.plan.family, &config.columns);
         let map = passes::map(config)?;
         prepared
-            .start(map, &request, schema, None, |_, config, ours, shared| Judge::new(config, ours, shared))
+            .start(map, &request, schema, None, |_, config, ours, shared| Judge::new(config, &classes, ours, shared))
             .map(Self)
     }
 }

@@ -133,6 +133,7 @@ impl From<MeasureError> for Error {
             error @ (MeasureError::Stuck { .. } | MeasureError::Worker(_) | MeasureError::OneGone(_)) => {
                 Self::Run(sentence(&error.to_string()))
             }
+            error @ MeasureError::Parse { .. } => Self::Config(sentence(&error.to_string())),
             MeasureError::Config(message) => Self::Config(sentence(&message)),
         }
     }

@@ -18,6 +18,7 @@ mod lab;
 mod link;
 mod list;
 mod output;
+mod parse;
 mod plan;
 mod policy;
 mod prefix;

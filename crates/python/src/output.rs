@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::Mutex;
 
 use arrow_schema::Fields;
+use irl_measure::further::Layout;
 use irl_measure::metadata::About;
 use irl_measure::output::{self, Format, Sink};
 use irl_measure::record::{Watch, record};
@@ -14,7 +15,9 @@ use pyo3::prelude::*;
 use crate::checkpoint::PyCheckpoint;
 use crate::errors::{Error, Result};
 use crate::list::PyList;
+use crate::plan::PyPlan;
 use crate::prefix::parse_family;
+use crate::probe;
 use crate::run::{PyRun, json};
 
 /// Files opened for rows, before the first frame is sent. Used up by one run.
@@ -24,6 +27,11 @@ pub(crate) struct PyOutputs(Mutex<Vec<Box<dyn Sink>>>);
 /// The columns of a scan of these names, or the default ones.
 pub(crate) fn columns(names: Option<Vec<String>>) -> Result<Vec<Column>> {
     choose(names, Column::defaults(), &Column::ALL, Column::by_name)
+}
+
+/// The columns of a plan's scan: of the probe's own fields too, if there is a program that makes them.
+pub(crate) fn layout(plan: &PyPlan, names: Option<&[String]>) -> Result<Option<Layout>> {
+    plan.parse.as_ref().map(|_| Ok(Layout::of(&probe::of(&plan.plan)?, names)?)).transpose()
 }
 
 /// The same of an exchange.
@@ -49,8 +57,8 @@ fn choose<C: Copy>(
 #[pymethods]
 impl PyOutputs {
     #[new]
+    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan", listed=None, checkpoint=None, plan=None))]
     #[allow(clippy::too_many_arguments)]
-    #[pyo3(signature = (paths, family, output_fields=None, header=true, output_module=None, of="scan", listed=None, checkpoint=None))]
     fn new(
         paths: Vec<PathBuf>,
         family: &str,
@@ -60,10 +68,14 @@ impl PyOutputs {
         of: &str,
         listed: Option<&PyList>,
         checkpoint: Option<&PyCheckpoint>,
+        plan: Option<&PyPlan>,
     ) -> Result<Self> {
         let family = parse_family(family)?;
         let schema = match of {
-            "scan" => schema::scan(family, &columns(output_fields)?),
+            "scan" => match plan.map(|plan| layout(plan, output_fields.as_deref())).transpose()?.flatten() {
+                Some(layout) => layout.schema(family),
+                None => schema::scan(family, &columns(output_fields)?),
+            },
             "exchange" => {
                 let further = listed.map_or_else(Fields::empty, |list| list.0.columns().clone());
                 exchange::schema::exchange(family, &exchange_columns(output_fields)?, &further)

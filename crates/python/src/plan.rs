@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use irl_measure::further::{Further, Layout};
 use irl_targets::{CompiledPlan, Plan, PortSet, SecretKey, TargetList};
 use irl_wire::Mac;
 use pyo3::prelude::*;
@@ -12,8 +13,9 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
+use crate::parse::Program;
 use crate::prefix::{family_name, texts};
-use crate::probe;
+use crate::probe::{self, ProbeLike};
 use crate::targets::PyTargets;
 
 /// Everything that fixes a run on any machine: targets, order, probe, sources, key. A value, and a TOML file.
@@ -36,7 +38,7 @@ use crate::targets::PyTargets;
 ///     allowlist_file, blocklist_file: files of prefixes to probe, and never to probe.
 ///     seed: fixes the order; random when None.
 ///     secret: 16 bytes, the key of the cookie; random when None.
-///     probe_module: the name of a probe, with `probe_args`.
+///     probe_module: the name of a probe, with `probe_args`; or a `Probe`.
 ///     source_ip: the address the probes come from, or a list of them; source_port: "61000-65535", the default.
 ///     probe_ttl: time to live or hop limit.
 ///     probes: probes a target.
@@ -53,6 +55,8 @@ pub(crate) struct PyPlan {
     /// A list that cannot be read again (standard input).
     list: Option<TargetList>,
     compiled: OnceLock<CompiledPlan>,
+    /// What makes the fields of an own probe. Not part of the plan: no text of its own says what it does.
+    pub(crate) parse: Option<Py<PyAny>>,
 }
 
 impl PartialEq for PyPlan {
@@ -138,7 +142,22 @@ pub(crate) fn has_ports(ports: &PortSet) -> bool {
 
 impl PyPlan {
     pub(crate) fn from_plan(plan: Plan) -> Self {
-        Self { plan, list: None, compiled: OnceLock::new() }
+        Self { plan, list: None, compiled: OnceLock::new(), parse: None }
+    }
+
+    /// What makes the probe's fields, which the layout has room for.
+    pub(crate) fn further(&self, py: Python<'_>, layout: Layout) -> Result<Further> {
+        let call = self.parse.as_ref().map_or_else(|| py.None(), |parse| parse.clone_ref(py));
+        let fields = probe::of(&self.plan)?.fields().to_vec();
+        Ok(Further::new(layout, self.plan.family, Box::new(Program { call, fields })))
+    }
+
+    /// Refuses a program for a probe that has no fields.
+    fn checked(self) -> Result<Self> {
+        if self.parse.is_some() && probe::of(&self.plan)?.fields().is_empty() {
+            return Err(Error::config("This plan's probe declares no fields that a parse could make."));
+        }
+        Ok(self)
     }
 
     /// Whether its targets were read from where they cannot be read again.
@@ -163,7 +182,7 @@ impl PyPlan {
 impl PyPlan {
     #[new]
     #[pyo3(signature = (*targets, ports=None, list_of_ips_file=None, allowlist_file=Vec::new(), blocklist_file=Vec::new(), seed=None,
-        secret=None, probe_module="tcp_synscan", probe_args=BTreeMap::new(), source_ip=Addresses::default(), source_port=None, probe_ttl=None,
+        secret=None, probe_module=ProbeLike::default(), probe_args=BTreeMap::new(), source_ip=Addresses::default(), source_port=None, probe_ttl=None,
         probes=None, rate=None, max_targets=None, shards=None, contact=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
@@ -174,7 +193,7 @@ impl PyPlan {
         blocklist_file: Vec<PathBuf>,
         seed: Option<i128>,
         secret: Option<Vec<u8>>,
-        probe_module: &str,
+        probe_module: ProbeLike,
         probe_args: BTreeMap<String, String>,
         source_ip: Addresses,
         source_port: Option<&str>,
@@ -185,7 +204,8 @@ impl PyPlan {
         shards: Option<i128>,
         contact: Option<String>,
     ) -> Result<Self> {
-        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip.0).probe(probe_module, probe_args);
+        let (name, args, parse) = probe_module.taken(targets.py(), probe_args)?;
+        let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip.0).probe(name, args);
         for path in allowlist_file {
             builder = builder.allowlist(path);
         }
@@ -221,12 +241,12 @@ impl PyPlan {
         }
         let plan = builder.build()?;
         check_ports(&plan)?;
-        Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new() })
+        Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new(), parse })
     }
 
     /// The same plan at another rate or with another contact: what may differ from run to run.
     #[pyo3(signature = (*, rate=None, contact=None))]
-    fn replace(&self, rate: Option<i128>, contact: Option<String>) -> Result<Self> {
+    fn replace(&self, py: Python<'_>, rate: Option<i128>, contact: Option<String>) -> Result<Self> {
         let mut plan = self.plan.clone();
         if let Some(rate) = bounded("rate", rate)? {
             plan.rate = Some(rate);
@@ -234,23 +254,30 @@ impl PyPlan {
         if contact.is_some() {
             plan.contact = contact;
         }
-        Ok(Self { plan, list: self.list.clone(), compiled: self.compiled.clone() })
+        let parse = self.parse.as_ref().map(|parse| parse.clone_ref(py));
+        Ok(Self { plan, list: self.list.clone(), compiled: self.compiled.clone(), parse })
     }
 
     /// Reads a plan file; the files it names are looked for at their path and beside the plan file.
+    ///
+    /// Args:
+    ///     path: the file.
+    ///     parse: what makes the fields of an own probe: a program is no part of a plan.
     ///
     /// Raises:
     ///     ConfigError: the file is no plan, or one of another version.
     ///     OSError: it cannot be read.
     #[staticmethod]
-    fn load(path: PathBuf) -> Result<Self> {
-        Ok(Self::from_plan(Plan::load(path)?))
+    #[pyo3(signature = (path, parse=None))]
+    fn load(path: PathBuf, parse: Option<Py<PyAny>>) -> Result<Self> {
+        Self { parse, ..Self::from_plan(Plan::load(path)?) }.checked()
     }
 
-    /// Reads the TOML form.
+    /// Reads the TOML form; `parse` as for `load`.
     #[staticmethod]
-    fn from_toml(text: &str) -> Result<Self> {
-        Ok(Self::from_plan(Plan::from_toml(text)?))
+    #[pyo3(signature = (text, parse=None))]
+    fn from_toml(text: &str, parse: Option<Py<PyAny>>) -> Result<Self> {
+        Self { parse, ..Self::from_plan(Plan::from_toml(text)?) }.checked()
     }
 
     /// Writes a plan file, readable by its owner only: it holds the secret key.
@@ -305,6 +332,13 @@ impl PyPlan {
     #[getter]
     fn probe_args(&self) -> BTreeMap<String, String> {
         self.plan.probe.args.clone()
+    }
+
+    /// What makes the fields of an own probe; None when there is nothing. It goes along when the plan is pickled, and is no
+    /// part of its text.
+    #[getter]
+    fn parse(&self, py: Python<'_>) -> Option<Py<PyAny>> {
+        self.parse.as_ref().map(|parse| parse.clone_ref(py))
     }
 
     /// Into how many shards the plan is cut.
@@ -440,6 +474,11 @@ impl PyPlan {
         if slf.get().list.is_some() {
             return Err(Error::config("A plan whose targets came from standard input cannot be pickled."));
         }
-        Ok((slf.get_type().getattr("from_toml")?, PyTuple::new(slf.py(), [slf.get().plan.to_toml()])?))
+        let (make, text) = (slf.get_type().getattr("from_toml")?, slf.get().plan.to_toml());
+        let args = match slf.get().parse(slf.py()) {
+            None => PyTuple::new(slf.py(), [text])?,
+            Some(parse) => (text, parse).into_pyobject(slf.py())?,
+        };
+        Ok((make, args))
     }
 }

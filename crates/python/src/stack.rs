@@ -195,6 +195,7 @@ impl PyStack {
             cores,
             reprobe,
         };
+        let layout = output::layout(plan, output_fields.as_deref())?;
         let config = ScanConfig {
             reprobe_wait: reprobe_wait.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
             recheck,
@@ -216,13 +217,17 @@ impl PyStack {
                     return Err(Error::config(format!("There is no deduplication method {dedup_method:?}: {are}.")));
                 }
             },
-            columns: output::columns(output_fields)?,
+            columns: layout
+                .as_ref()
+                .map_or_else(|| output::columns(output_fields), |layout| Ok(layout.given().to_vec()))?,
             checkpointed: checkpoint.is_some(),
             resume: checkpoint.and_then(|checkpoint| checkpoint.saved.clone()),
             ..self.config(py, plan, &policy, sending)?
         };
         let networks = self.networks.clone();
-        Ok(PyRun { run: Arc::new(Run::from(py.detach(|| Scan::start_on(config, networks))?)) })
+        let further = layout.map(|layout| plan.further(py, layout)).transpose()?;
+        let run = Run::from(py.detach(|| Scan::start_on(config, networks))?).with_further(further);
+        Ok(PyRun { run: Arc::new(run) })
     }
 
     /// Starts an exchange: as a scan, and who answers gets a connection, a request and a row.

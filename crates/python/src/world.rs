@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, RecordBatch};
 use irl_lab::world::flags;
 use irl_lab::{Class, Service, Truth, World, WorldConfig};
 use irl_targets::{Target, address_bits};
-use irl_wire::Protocol;
+use irl_wire::{Probe, Protocol};
 use pyo3::buffer::PyBuffer;
 use pyo3::exceptions::PyImportError;
 use pyo3::prelude::*;
@@ -155,7 +155,7 @@ impl PyWorld {
         shard: u32,
     ) -> Result<Bound<'py, PyDict>> {
         let compiled = plan.compiled(py, shard)?;
-        let protocol = probe::of(&plan.plan)?.protocol();
+        let probe = probe::of(&plan.plan)?;
         let batches: Vec<RecordBatch> = batches.iter().map(|batch| batch.0.clone()).collect();
         let all = rows == "all";
         let (answers, repeats) = py.detach(|| answers(&batches))?;
@@ -175,7 +175,7 @@ impl PyWorld {
                 for (_, target) in &chunk[..filled] {
                     let truth = self.0.truth(target.address, target.port);
                     *truths.entry(truth.class).or_default() += 1;
-                    let expected = expected(truth, protocol).filter(|(_, success)| all || *success);
+                    let expected = expected(truth, &probe).filter(|(_, success)| all || *success);
                     match (expected, left.remove(&(target.address, target.port))) {
                         (Some((class, success)), Some(given)) if class == given => {
                             answered += 1;
@@ -281,12 +281,19 @@ fn addresses_of(addresses: &Bound<'_, PyAny>) -> Result<Vec<u128>> {
 }
 
 /// The answer that a probe gets, and whether it counts as a success.
-fn expected(truth: Truth, protocol: Protocol) -> Option<(&'static str, bool)> {
+fn expected(truth: Truth, probe: &Probe) -> Option<(&'static str, bool)> {
     let has = |flag: u8| truth.flags & flag != 0;
-    match protocol {
+    match probe.protocol() {
         Protocol::Icmp => has(flags::ECHO).then_some(("echoreply", true)),
-        Protocol::Udp if has(flags::UDP_ECHO) => Some(("udp", true)),
+        // An echo is no response to dns and ntp.
+        Protocol::Udp if has(flags::UDP_ECHO) => Some(("udp", probe.name() == "udp")),
         Protocol::Udp => has(flags::ALIVE).then_some(("icmp", false)),
+        // Nobody has sent a SYN, so that everybody resets the answer to it.
+        Protocol::Tcp if probe.name() == "tcp_synackscan" => match truth.class {
+            Class::Absent => None,
+            Class::Filtered => Some(("icmp", false)),
+            _ => Some(("rst", true)),
+        },
         Protocol::Tcp => match truth.class {
             class if class.accepts() => Some(("synack", true)),
             Class::Closed => Some(("rst", false)),

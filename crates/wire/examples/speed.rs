@@ -15,6 +15,8 @@ fn main() {
         ("tcp_synscan", &[], "fd00:18::10"),
         ("icmp_echoscan", &[], "198.18.0.10"),
         ("udp", &[("text", "hello")], "198.18.0.10"),
+        ("udp", &[("template", "${DADDR}:${DPORT} ${RAND_ALPHANUM=8}")], "198.18.0.10"),
+        ("dns", &[], "198.18.0.10"),
     ] {
         let values: BTreeMap<_, _> = args.iter().map(|(key, value)| (key.to_string(), value.to_string())).collect();
         let probe = Probe::resolve(name, &values).expect("a probe of ours");

@@ -1,12 +1,14 @@
 //! Frames for probes: a template, and per target a handful of patched fields with their share of the checksums.
 
+mod filled;
+
 use std::net::IpAddr;
 use std::ops::Range;
 
 use crate::checksum;
 use crate::cookie::{Cookie, Key};
 use crate::mac::Mac;
-use crate::probe::{LINUX_MSS_OFFSET, Patch, PatchSource, PortRange, Probe, ProbeError, Protocol};
+use crate::probe::{MSS_OFFSET, Patch, PatchSource, PortRange, Probe, ProbeError, Protocol, Template};
 
 /// An RTT above this is not believed: what the answer echoes may be anything.
 pub const MAX_RTT_NS: u64 = 60_000_000_000;
@@ -56,6 +58,18 @@ pub struct FrameBuilder {
     /// The same for a reset.
     reset_network_sum: u32,
     reset_sum: u32,
+    /// What is written behind the template, anew for each target: nothing, for nearly all probes.
+    filling: Option<Box<Template>>,
+}
+
+/// What a probe is sent to, and what follows from it.
+#[derive(Clone, Copy)]
+struct Probed {
+    target: u128,
+    port: u16,
+    probe_num: u16,
+    cookie: Cookie,
+    source_port: u16,
 }
 
 const TCP_RST: u8 = 0x04;
@@ -94,11 +108,10 @@ impl FrameBuilder {
                 payload[4..6].copy_from_slice(&length.to_be_bytes());
             }
             Protocol::Tcp => {
-                if v6 && payload.get(LINUX_MSS_OFFSET - 2..LINUX_MSS_OFFSET) == Some(&[2, 4]) {
+                if v6 && payload.get(MSS_OFFSET - 2..MSS_OFFSET) == Some(&[2, 4]) {
                     // The same link MTU leaves 20 bytes less behind an IPv6 header.
-                    let mss = u16::from_be_bytes([payload[LINUX_MSS_OFFSET], payload[LINUX_MSS_OFFSET + 1]]);
-                    payload[LINUX_MSS_OFFSET..LINUX_MSS_OFFSET + 2]
-                        .copy_from_slice(&mss.saturating_sub(20).to_be_bytes());
+                    let mss = u16::from_be_bytes([payload[MSS_OFFSET], payload[MSS_OFFSET + 1]]);
+                    payload[MSS_OFFSET..MSS_OFFSET + 2].copy_from_slice(&mss.saturating_sub(20).to_be_bytes());
                 }
             }
         }
@@ -135,12 +148,14 @@ impl FrameBuilder {
             time_offset: key.time_offset(),
             network,
             transport,
+            filling: probe.filling().cloned().map(Box::new),
         })
     }
 
-    /// The length of every probe's frame, in bytes without FCS.
+    /// The length of every probe's frame, in bytes without FCS; of those that differ in it, the longest.
     pub fn frame_len(&self) -> usize {
-        self.template.len()
+        let filling = self.filling.as_ref().map_or(0, |filling| filling.longest(matches!(self.ours, Ours::V6(_))));
+        self.template.len() + filling
     }
 
     /// The length of every reset's frame.
@@ -166,6 +181,9 @@ impl FrameBuilder {
     pub fn build(&self, slot: &mut [u8], next_hop: Mac, target: u128, port: u16, probe_num: u16, now_ns: u64) -> usize {
         let cookie = self.cookie(target, port);
         let source_port = self.ports.source_port(cookie, probe_num);
+        if let Some(filling) = &self.filling {
+            return self.build_filled(filling, slot, next_hop, Probed { target, port, probe_num, cookie, source_port });
+        }
         let frame = &mut slot[..self.template.len()];
         frame.copy_from_slice(&self.template);
         let mut sum = self.address(frame, next_hop, target, cookie.ip_id(), self.network_sum) + self.transport_sum;

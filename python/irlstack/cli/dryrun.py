@@ -27,6 +27,11 @@ def say_summary(plan: irl.Plan, shard: int) -> None:
         console.say(line)
 
 
+def _shown(value: str) -> str:
+    """On one line, whatever is in it."""
+    return value if value.isprintable() else ascii(value)
+
+
 def summary(plan: irl.Plan, shard: int = 0) -> list[str]:
     """What a plan comes to, as lines of words."""
     counts, probes = plan.counts(), len(plan.targets(shard=shard)) * plan.probes
@@ -38,7 +43,8 @@ def summary(plan: irl.Plan, shard: int = 0) -> list[str]:
     addresses = f"{quantity.show_count(counts['kept'])} of {quantity.show_count(counts['asked'])}"
     lines = [
         f"fingerprint  {plan.fingerprint()[:16]} (seed {plan.seed})",
-        f"probe        {plan.probe_module}" + "".join(f" {name}={value}" for name, value in plan.probe_args.items()),
+        f"probe        {plan.probe_module}"
+        + "".join(f" {name}={_shown(value)}" for name, value in plan.probe_args.items()),
         f"addresses    {addresses}" + (f" ({', '.join(cut)})" if cut else ""),
     ]
     if plan.ports is not None:

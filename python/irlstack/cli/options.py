@@ -29,9 +29,10 @@ class PlanOptions:
     target_ports: Annotated[str | None, Parameter(alias="-p", group=TARGETS)] = None
     """Ports of each address: 80, 80,443, 8000-8010 or *."""
     probe_module: Annotated[str, Parameter(alias="-M", group=TARGETS)] = "tcp_synscan"
-    """tcp_synscan (the default), icmp_echoscan or udp."""
+    """tcp_synscan (the default), tcp_synackscan, icmp_echoscan, udp, dns or ntp."""
     probe_args: Annotated[str | None, Parameter(group=TARGETS)] = None
-    """layout=smallest for tcp_synscan; text:TEXT, hex:DIGITS or file:PATH for udp. TEXT takes \\r \\n \\t \\xNN."""
+    """layout=smallest for tcp_synscan; text:TEXT, hex:DIGITS, file:PATH or template:PATH for udp, template-fields to
+    list what a template takes; TYPE,NAME for dns. TEXT takes \\r \\n \\t \\xNN."""
     blocklist_file: Annotated[tuple[Path, ...], Parameter(alias="-b", group=TARGETS)] = ()
     """Prefixes never to probe, one a line. May be given again."""
     allowlist_file: Annotated[tuple[Path, ...], Parameter(alias="-w", group=TARGETS)] = ()
@@ -77,7 +78,7 @@ class PlanOptions:
             self._refuse_beside_a_plan(targets)
             loaded = irl.Plan.load(self.plan)
             return loaded.replace(rate=self.rate_for(loaded), contact=self.contact)
-        probe = irl.Probe(self.probe_module, **parse_probe_args(self.probe_module, self.probe_args))
+        probe = irl.Probe.resolve(self.probe_module, parse_probe_args(self.probe_module, self.probe_args))
         blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
         list_of_ips: Path | bytes | None = self.list_of_ips_file
         if STANDARD_STREAM in (*targets, str(list_of_ips)):
@@ -163,6 +164,8 @@ def parse_probe_args(probe: str, text: str | None) -> dict[str, str]:
     r"""`layout=smallest`, or ZMap's `text:GET /\r\n`, `hex:00ff`, `file:payload.bin`."""
     if text is None:
         return {}
+    if probe == "dns":
+        return {"question": text.removeprefix("question=")}
     kind, colon, rest = text.partition(":")
     if colon and kind == "text":
         payload = unescape(rest)
@@ -172,11 +175,21 @@ def parse_probe_args(probe: str, text: str | None) -> dict[str, str]:
         return {"hex": rest}
     if colon and kind == "file":
         return {"hex": Path(rest).read_bytes().hex()}
+    if colon and kind == "template":
+        return _template(Path(rest).read_bytes())
     pairs = [part.partition("=") for part in text.split(",")]
     if not all(equals and name for name, equals, _ in pairs):
-        how = "text:TEXT, hex:DIGITS or file:PATH" if probe == "udp" else "NAME=VALUE"
+        how = "text:TEXT, hex:DIGITS, file:PATH or template:PATH" if probe == "udp" else "NAME=VALUE"
         raise ConfigError(f"--probe-args {text!r} cannot be read; for {probe} write {how}.")
     return {name: value for name, _, value in pairs}
+
+
+def _template(content: bytes) -> dict[str, str]:
+    """As text where it is some, so that a plan can be read."""
+    try:
+        return {"template": content.decode()}
+    except UnicodeDecodeError:
+        return {"template_hex": content.hex()}
 
 
 _ESCAPES = {"r": b"\r", "n": b"\n", "t": b"\t", "\\": b"\\"}

@@ -66,7 +66,10 @@ def scan(
     options, sending, scanning = options or PlanOptions(), sending or SendingOptions(), scanning or _Scanning()
     output, other = output or OutputOptions(), other or OtherOptions()
     if scanning.list_probe_modules:
-        console.put("".join(f"{name}\n" for name in irl.Probe.names()))
+        console.put("".join(f"{name:<15} {meaning}\n" for name, meaning in irl.Probe.meanings()))
+        return ExitStatus.DONE
+    if options.probe_args == "template-fields":
+        console.put("".join(f"${{{name}}}".ljust(18) + f"{meaning}\n" for name, meaning in irl.Probe.template_fields()))
         return ExitStatus.DONE
     if other.list_output_fields:
         return running.show_fields(irl.scan_fields())

@@ -9,7 +9,14 @@ from irlstack.report import losses, named
 from irlstack.report.flagging import Flags, flagged
 
 _COLUMNS = 80
-_PROBES = {"tcp_synscan": "TCP SYN probes", "icmp_echoscan": "ICMP echo requests", "udp": "UDP datagrams"}
+_PROBES = {
+    "tcp_synscan": "TCP SYN probes",
+    "tcp_synackscan": "TCP SYN-ACK probes",
+    "icmp_echoscan": "ICMP echo requests",
+    "udp": "UDP datagrams",
+    "dns": "DNS queries over UDP",
+    "ntp": "NTP client requests",
+}
 SOFTWARE_TITLE = "IRLstack: Internet measurement from Python with a Rust and eBPF core"
 SOFTWARE_AUTHOR = "The IRLstack contributors"
 PAPER_TITLE = "Enabling High-Performance Internet-Wide Measurements on Windows"
