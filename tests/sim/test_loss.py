@@ -5,6 +5,7 @@ from collections import Counter
 from ipaddress import IPv4Network
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 
@@ -112,3 +113,26 @@ def test_a_small_sample_cannot_tell(command: Command, tmp_path: Path) -> None:
     assert irl.report.flags(rows) == []
     command("report", rows, "-o", tmp_path / "page.html")
     assert "This run cannot tell" in (tmp_path / "page.html").read_text()
+
+
+def test_a_part_of_the_targets_flags_nobody_by_chance(tmp_path: Path) -> None:
+    # Half of all targets, of which 85 % answer: by chance, nine tenths of what some prefixes had of them do.
+    run = irl.scan("10.0.0.0/8", ports=80, engine="sim", rate=0, cooldown_time=0, max_targets=1000)
+    run.write(tmp_path / "rows.parquet")
+    document = run.summary
+    document["stats"]["targets"] = document["targets"]["addresses"] // 2
+    (tmp_path / "meta.json").write_text(json.dumps(document))
+    answers = np.random.default_rng(1).random(1 << 18) < 0.85 / 2
+    addresses = (10 << 24) + answers.nonzero()[0]
+    pl.DataFrame({"saddr": addresses.astype("u4"), "success": True}).write_parquet(tmp_path / "half.parquet")
+    assert irl.report.flags(tmp_path / "meta.json", rows=tmp_path / "half.parquet") == []
+
+
+def test_a_part_with_enough_of_each_prefix_still_tells(tmp_path: Path) -> None:
+    rows = tmp_path / "rows.parquet"
+    run = irl.scan("10.2.64.0/19", ports="1-20", engine="sim", world=irl.World(seed=1), rate=0, cooldown_time=0.2,
+                   shards=2, shard=1)  # fmt: skip
+    run.write(rows)
+    assert [(str(each.prefix), each.kind, each.probed) for each in irl.report.flags(rows)] == [
+        ("10.2.81.0/24", "packed", 2560)
+    ]

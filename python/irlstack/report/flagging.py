@@ -2,12 +2,13 @@
 
 There is rarely a host behind such answers, but one box that answers for all: a middlebox, a proxy, a tarpit, a
 scrubbing service. Studies leave them out, or count them apart (Izhikevich et al., LZR, USENIX Security 2021; Sattler et
-al., Packed to the Brim, IMC 2023), so that a run names them.
+al., Packed to the Brim, CoNEXT 2023), so that a run names them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Network
+from math import sqrt
 from os import PathLike
 from pathlib import Path
 from typing import Any, Literal
@@ -23,6 +24,9 @@ LEAST = 64
 """So many targets of a prefix have to be probed: where a /24 has few of a sample, all of them may answer by chance."""
 LEAST_PORTS = 10
 """The same of the ports of an address."""
+_DEVIATIONS = 6.0
+"""Of a run over a part of the targets nobody knows how many a prefix had: so many standard deviations above the average
+are reckoned with, which not one prefix of all of IPv4 exceeds by chance."""
 _MOST_PREFIXES = 1 << 16
 
 
@@ -97,9 +101,12 @@ def find(recorded: Recorded) -> Flags:
         return Flags([], looked_at=False, why="it is of IPv6")
     ports, share = _probed(recorded.document)
     of_prefix, of_address = 256 * ports * share, ports * share
-    by_prefix, by_port = of_prefix >= LEAST, of_address >= LEAST_PORTS
+    enough, enough_of_address = _enough(256 * ports, share), _enough(ports, share)
+    # More than a box has on average that answers all: nothing would be flagged, whatever is there.
+    by_prefix = of_prefix >= max(LEAST, enough)
+    by_port = of_address >= max(LEAST_PORTS, enough_of_address)
     if not (by_prefix or by_port):
-        return Flags([], looked_at=False, why=f"{of_prefix:.3g} targets a /24 are too few")
+        return Flags([], looked_at=False, why=f"{of_prefix:.3g} of {256 * ports:,} targets a /24 are too few")
     numpy = need("numpy")
     # As large as it gets, and no larger than what is touched: pages of zeros are nowhere.
     prefixes = numpy.zeros(1 << 24, dtype="uint32")
@@ -108,18 +115,18 @@ def find(recorded: Recorded) -> Flags:
     flagged: list[Flag] = []
     packed = numpy.zeros(0, dtype="int64")
     if by_prefix:
-        packed = numpy.flatnonzero(prefixes >= SHARE * of_prefix)
+        packed = numpy.flatnonzero(prefixes >= enough)
         flagged += [_flag(int(each) << 8, 24, "packed", int(prefixes[each]), of_prefix) for each in packed]
     if by_port:
         prefixes[packed] = 0
-        flagged += _addresses(file, prefixes, of_address)
+        flagged += _addresses(file, prefixes, of_address, enough_of_address)
     return Flags(sorted(flagged, key=lambda each: each.prefix), looked_at=True)
 
 
-def _addresses(file: RowsFile, prefixes: Any, of_address: float) -> list[Flag]:
+def _addresses(file: RowsFile, prefixes: Any, of_address: float, enough: float) -> list[Flag]:
     """The addresses with nearly all ports, in those prefixes that have enough found for one."""
     numpy = need("numpy")
-    candidates = numpy.flatnonzero(prefixes >= SHARE * of_address)
+    candidates = numpy.flatnonzero(prefixes >= enough)
     # With the most first: of more, the rest is not looked at, which takes more open ports than there are hosts.
     candidates = candidates[numpy.argsort(-prefixes[candidates].astype("int64"), kind="stable")][:_MOST_PREFIXES]
     place = numpy.full(1 << 24, -1, dtype="int32")
@@ -129,11 +136,17 @@ def _addresses(file: RowsFile, prefixes: Any, of_address: float) -> list[Flag]:
         at = place[addresses >> 8]
         inside = at >= 0
         numpy.add.at(counts, (at[inside], addresses[inside] & 0xFF), 1)
-    chosen = numpy.argwhere(counts >= SHARE * of_address)
+    chosen = numpy.argwhere(counts >= enough)
     return [
         _flag(int(candidates[row]) << 8 | int(low), 32, "all ports", int(counts[row, low]), of_address)
         for row, low in chosen
     ]
+
+
+def _enough(targets: int, share: float) -> float:
+    """How many found are nearly all of those probed, of so many targets of which this share was probed at random."""
+    most = targets * share + _DEVIATIONS * sqrt(targets * share * (1 - share))
+    return SHARE * min(targets, most)
 
 
 def _probed(document: Mapping[str, Any]) -> tuple[int, float]:
