@@ -43,7 +43,8 @@ def summary(plan: irl.Plan, shard: int = 0) -> list[str]:
     addresses = f"{quantity.show_count(counts['kept'])} of {quantity.show_count(counts['asked'])}"
     lines = [
         f"fingerprint  {plan.fingerprint()[:16]} (seed {plan.seed})",
-        f"probe        {plan.probe_module}" + "".join(f" {name}={_shown(value)}" for name, value in plan.probe_args.items()),
+        f"probe        {plan.probe_module}"
+        + "".join(f" {name}={_shown(value)}" for name, value in plan.probe_args.items()),
         f"addresses    {addresses}" + (f" ({', '.join(cut)})" if cut else ""),
     ]
     if plan.ports is not None:
