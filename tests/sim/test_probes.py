@@ -2,6 +2,9 @@
 
 import pickle
 import struct
+import subprocess
+import sys
+from ipaddress import IPv4Address
 from pathlib import Path
 from typing import Any
 
@@ -233,3 +236,19 @@ def test_declarations_that_cannot_work_are_refused_in_words() -> None:
     with pytest.raises(irl.ConfigError, match="probe_args cannot be given beside it"):
         plan_of(pong(), probe_args={"text": "x"})
     assert "level" not in pl.DataFrame(scan(plan_of(pong(None), max_targets=4096))).columns
+
+
+def test_the_command_line_lists_probes_and_what_templates_take(tmp_path: Path) -> None:
+    def said(*arguments: str) -> str:
+        command = [sys.executable, "-m", "irlstack", "scan", *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout
+
+    listed = said("--list-probe-modules")
+    assert [line.split()[0] for line in listed.splitlines()] == irl.Probe.names()
+    assert all(len(line) <= 80 for line in listed.splitlines())
+    assert "${RAND_DIGIT}" in said("--probe-args", "template-fields")
+    (tmp_path / "template").write_bytes(b"\xff${DADDR_N}")
+    asked = ("10.0.0.0/13", "-p", "53", "-M", "udp", "-e", "7", "--engine", "sim", "-r", "0", "-c", "0.2")
+    rows = said(*asked, "--probe-args", f"template:{tmp_path / 'template'}", "-f", "saddr,data").splitlines()[1:]
+    assert len(rows) > 1000
+    assert all(data == "ff" + IPv4Address(address).packed.hex() for address, data in (row.split(",") for row in rows))
