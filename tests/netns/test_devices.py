@@ -200,6 +200,8 @@ def tagged(pair: Pair, there: int = VLAN, back: int = VLAN) -> Iterator[Cable]:
         for space, last in ((pair.a, 1), (pair.b, 2)):
             sh("ip", "-n", space, "addr", "add", f"198.18.7.{last}/24", "dev", "tap0")
             sh("ip", "-n", space, "-6", "addr", "add", f"fd00:18:7::{last}/64", "dev", "tap0", "nodad")
+        # The kernel asks from its link-local address on behalf of those that are on no interface.
+        sh("ip", "-n", pair.b, "addr", "add", "fe80::2/64", "dev", "tap0", "nodad")
         sh("ip", "-n", pair.a, "route", "add", "10.1.2.0/24", "via", "198.18.7.2")
         sh("ip", "-n", pair.a, "-6", "route", "add", "fd00:10::/120", "via", "fd00:18:7::2")
         yield cable
