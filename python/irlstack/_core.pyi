@@ -289,6 +289,7 @@ class RawStack:
         source_mac: str | None = None,
         rate: float | None = None,
         batch: int = 128,
+        iplayer: bool = False,
     ) -> RawStack: ...
     @staticmethod
     def simulate(

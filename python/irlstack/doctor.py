@@ -61,7 +61,7 @@ def examine() -> Report:
         try:
             interfaces.append(core.interface(name))
         except EngineError:
-            continue  # loopback, tunnels: not Ethernet, so nothing for us
+            continue  # loopback and the like: neither Ethernet nor bare IP packets, so nothing for us
     checks += [check for each in interfaces for check in _interface(each)]
     engines, passed_over = _ladder({check.what: check for check in checks})
     return Report(versions(), checks, interfaces, engines, passed_over)
@@ -175,7 +175,10 @@ def _ports() -> Check:
 
 def _interface(interface: dict[str, Any]) -> list[Check]:
     name, mtu = interface["name"], interface["mtu"]
-    checks = []
+    checks: list[Check] = []
+    if not interface["ethernet"]:
+        found = "none: packets leave from the IP header on; packet sends and receives, best from a spare address"
+        return [Check(f"{name}: Ethernet", True, found, "route a spare address to it, at the other end")]
     if mtu > _XDP_MTU:
         mend = f"sudo ip link set {name} mtu {_XDP_MTU}"
         checks.append(Check(f"{name}: MTU small enough for the filter", False, str(mtu), mend))

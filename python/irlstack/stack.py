@@ -51,7 +51,9 @@ class Stack:
         gateway_mac: where every frame goes; resolved by ARP or neighbour discovery when None.
         source_mac: where frames come from; the interface's own MAC when None. Neighbours are told of the interface's
             own in any case, so that answers arrive. Of several interfaces neither can be given.
-        vlan: a tag that frames carry.
+        vlan: the VLAN, 1 to 4094, whose tag frames carry, and whose neighbours are asked.
+        iplayer: the device has to be one without Ethernet, such as tun or WireGuard, whose packets begin with the IP
+            header. Without it such a device is known for one, too.
         engine: "auto", "live" or "packet". "auto" takes "live" unless `rate` is low; "live" in turn sends by a packet
             socket while there is little to send, and holds a core while there is much.
         batch: frames that "live" hands to the kernel at a time, 1 to 256.
@@ -75,6 +77,7 @@ class Stack:
         gateway_mac: str | None = None,
         source_mac: str | None = None,
         vlan: int | None = None,
+        iplayer: bool = False,
         engine: str = "auto",
         batch: int = 128,
         dad: Literal["fast", "rfc5227", "off"] = "fast",
@@ -87,7 +90,7 @@ class Stack:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
         names = _names(interface)
-        raw = RawStack.open(names, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch)
+        raw = RawStack.open(names, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch, iplayer)
         self._hold(raw, policy, source_port)
 
     @classmethod
@@ -143,7 +146,7 @@ class Stack:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, kernel_rst.
+        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, iplayer, kernel_rst.
 
         Where several interfaces differ, it says what each is.
         """
@@ -196,7 +199,8 @@ class Stack:
             frames: unsigned bytes of shape (n, width) by the buffer protocol (NumPy), an Arrow binary array, or a list
                 of bytes.
             lengths: n lengths, where frames of shape (n, width) are shorter than the width.
-            layer: 2 = with an Ethernet header; 3 = from the IP header on: the next hop is resolved.
+            layer: 2 = with an Ethernet header; 3 = from the IP header on: the next hop is resolved. Devices without
+                Ethernet take 3 alone.
             fill_checksums: write the checksums of IPv4, TCP, UDP, ICMP and ICMPv6.
 
         Returns:
@@ -207,7 +211,8 @@ class Stack:
     def receive(self, timeout: float = 1.0) -> Iterator[Batch]:
         """Batches of received frames, until none comes for `timeout` seconds. Frames are kept from the first call on.
 
-        Columns: timestamp (UTC, ns) and frame (binary, from the Ethernet header on). Received is what arrives on
+        Columns: timestamp (UTC, ns) and frame (binary, from the Ethernet header on, or from the IP header on where
+        the device has no Ethernet). Received is what arrives on
         `source_port`, and on spare addresses whatever no scan has a claim to.
         """
         stream = self._streaming()
@@ -279,6 +284,7 @@ def scan(
     gateway_mac: str | None = None,
     source_mac: str | None = None,
     vlan: int | None = None,
+    iplayer: bool = False,
     engine: str = "auto",
     batch: int = 128,
     dad: Literal["fast", "rfc5227", "off"] = "fast",
@@ -298,6 +304,7 @@ def scan(
         gateway_mac: see there.
         source_mac: see there.
         vlan: see there.
+        iplayer: see there.
         dad: see there.
         engine: "auto" ("live" from 300,000 frames a second on), "live", "packet", or "sim": a synthetic Internet inside
             this process.
@@ -311,7 +318,7 @@ def scan(
         PolicyError: the targets may not be probed as it stands; the message says what is missing.
         PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
     """
-    link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
+    link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
     asked = Request(targets, keywords, opens=engine != "sim")
     return asked.scan(lambda: link.open(asked), link.described())
 
@@ -381,6 +388,7 @@ def exchange(
     gateway_mac: str | None = None,
     source_mac: str | None = None,
     vlan: int | None = None,
+    iplayer: bool = False,
     engine: str = "auto",
     batch: int = 128,
     dad: Literal["fast", "rfc5227", "off"] = "fast",
@@ -406,6 +414,7 @@ def exchange(
         gateway_mac: see there.
         source_mac: see there.
         vlan: see there.
+        iplayer: see there.
         dad: see there.
         engine: see there.
         batch: see there.
@@ -419,7 +428,7 @@ def exchange(
         PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack]; and where the host's kernel
             would reset our connections.
     """
-    link = _Link(interface, gateway_mac, source_mac, vlan, engine, batch, dad, world, impairment)
+    link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
     asked = Request(targets, keywords, opens=engine != "sim", reads=True)
     return asked.exchange(lambda: link.open(asked), request)
 
@@ -432,6 +441,7 @@ class _Link:
     gateway_mac: str | None
     source_mac: str | None
     vlan: int | None
+    iplayer: bool
     engine: str
     batch: int
     dad: str
@@ -444,6 +454,8 @@ class _Link:
         for name in ("interface", "gateway_mac", "source_mac", "vlan"):
             if self.engine == "sim" and getattr(self, name) is not None:
                 raise ConfigError(f"The simulated link has no {name} to choose.")
+        if self.engine == "sim" and self.iplayer:
+            raise ConfigError("The simulated link speaks Ethernet: leave out iplayer.")
         self.names = _names(self.interface)
 
     def described(self) -> dict[str, Any]:
@@ -473,4 +485,5 @@ class _Link:
             self.source_mac,
             asked.rate,
             self.batch,
+            self.iplayer,
         )

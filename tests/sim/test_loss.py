@@ -22,10 +22,11 @@ def test_a_lossy_run_says_what_it_lost_and_missed() -> None:
     rows = pl.DataFrame(run)
     loss, again = run.summary["loss"], run.summary["recheck"]
     truth = 1 - 0.95**2
-    assert loss["probe_loss_low"] <= truth <= loss["probe_loss_high"]
+    # An interval misses what it is of in one run of twenty; the estimate is not far from it in any.
+    assert abs(loss["probe_loss"] - truth) < 0.02
     # Half as wide again as the interval of three thousand pairs would be.
     assert loss["probe_loss_high"] - loss["probe_loss_low"] < 0.03
-    assert again["loss_low"] <= truth <= again["loss_high"]
+    assert abs(again["loss"] - truth) < 0.05
     assert rows["saddr"].n_unique() == rows.height == run.summary["found"]
     assert rows.filter(pl.col("probe_num") == 2).height == again["others_found"]
     assert run.summary["passes"][-1]["recheck"] is True

@@ -108,6 +108,8 @@ pub struct EngineInfo {
     pub interface: String,
     /// Whether answers are made up by the simulated link.
     pub synthetic: bool,
+    /// Whether the device is without Ethernet, and packets begin with the IP header.
+    pub ip_layer: bool,
     /// Whether the host's kernel may answer replies to us with RSTs of its own.
     pub kernel_rst: bool,
 }
@@ -133,6 +135,7 @@ impl EngineInfo {
             kernel: first.kernel.clone(),
             interface: all.iter().map(|info| info.interface.as_str()).collect::<Vec<_>>().join(","),
             synthetic: all.iter().any(|info| info.synthetic),
+            ip_layer: all.iter().any(|info| info.ip_layer),
             kernel_rst: all.iter().any(|info| info.kernel_rst),
         }
     }

@@ -12,6 +12,9 @@ use crate::run::Run;
 use crate::scan::{Attachment, RowSelection};
 use crate::stats::Stats;
 
+/// Bytes of a header that a frame has inside the house and not on a device without Ethernet.
+const ETHERNET: usize = 14;
+
 /// What the run itself does not know.
 #[derive(Clone, Debug, Default)]
 pub struct About {
@@ -62,6 +65,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "driver": engine.driver,
         "kernel": engine.kernel,
         "iface": engine.interface,
+        "iplayer": engine.ip_layer,
         "kernel_rst": engine.kernel_rst,
         "interfaces": interfaces,
     });
@@ -92,6 +96,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "source_ips": config.sources,
         "source_mac": interfaces.first().map(|first| &first["source_mac"]),
         "gateway_mac": interfaces.first().map(|first| &first["gateway_mac"]),
+        "vlan": interfaces.first().map(|first| &first["vlan"]),
         "source_port_first": plan.source_ports.first,
         "source_port_last": plan.source_ports.last,
         "reprobe": config.reprobe,
@@ -128,7 +133,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "passes": run.passes(),
         "packets_sent": stats.frames_sent(),
         "first_scanned": config.compiled.target(0).map(|(_, target)| plan.family.address(target.address)),
-        "first_frame": run.first_frame().map(|frame| hex(&frame)),
+        "first_frame": run.first_frame().map(|frame| hex(if engine.ip_layer { frame.get(ETHERNET..).unwrap_or_default() } else { &frame })),
         "ended_by": run.ended_by(),
         "sent": stats.probes_sent,
         "found": stats.found,
@@ -216,16 +221,19 @@ fn exchange(config: &ExchangeConfig, stats: &Stats) -> Value {
 /// One interface's share of a run.
 fn interface(attachment: &Attachment, stats: &Stats) -> Value {
     let (info, network) = (attachment.info(), attachment.network());
+    let endpoint = attachment.sources().first().and_then(|ours| network.endpoint(*ours).ok());
     json!({
         "iface": info.interface,
         "engine": info.engine,
         "engine_why": info.why,
         "xdp_mode": info.xdp_mode,
         "driver": info.driver,
+        "iplayer": info.ip_layer,
         "kernel_rst": info.kernel_rst,
         "source_ips": attachment.sources(),
-        "source_mac": attachment.sources().first().and_then(|ours| network.endpoint(*ours).ok()).map(|at| at.mac.to_string()),
-        "gateway_mac": network.next_hop().constant().map(|mac| mac.to_string()),
+        "source_mac": endpoint.filter(|_| !info.ip_layer).map(|at| at.mac.to_string()),
+        "vlan": endpoint.and_then(|at| at.vlan),
+        "gateway_mac": network.next_hop().constant().filter(|_| !info.ip_layer).map(|mac| mac.to_string()),
         "sent": stats.probes_sent,
         "packets_sent": stats.frames_sent(),
         "received": stats.received,

@@ -21,7 +21,11 @@ use crate::run::SIGNAL_INTERVAL;
 
 /// Frames in both directions. Use `irlstack.Stack`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawStream")]
-pub(crate) struct PyStream(Stream);
+pub(crate) struct PyStream {
+    stream: Stream,
+    /// Whether the device is without Ethernet.
+    ip_layer: bool,
+}
 
 impl PyStream {
     pub(crate) fn start(
@@ -31,7 +35,8 @@ impl PyStream {
         frame_len: usize,
     ) -> Result<Self> {
         let policy = Arc::new(policy.for_frames(network.policy_settings())?);
-        Ok(Self(Stream::start(network, policy, ports, frame_len)?))
+        let ip_layer = network.info().ip_layer;
+        Ok(Self { stream: Stream::start(network, policy, ports, frame_len)?, ip_layer })
     }
 }
 
@@ -48,6 +53,11 @@ impl PyStream {
         fill_checksums: bool,
     ) -> Result<PyCompletion> {
         let layer = match layer {
+            2 if self.ip_layer => {
+                return Err(Error::config(
+                    "This device has no Ethernet: give frames from the IP header on, with layer = 3.".to_owned(),
+                ));
+            }
             2 => Layer::Ethernet,
             3 => Layer::Ip,
             _ => return Err(Error::config(format!("layer = {layer} cannot be: frames begin at layer 2 or 3."))),
@@ -55,7 +65,7 @@ impl PyStream {
         let mut frames = frames_of(frames, lengths)?;
         loop {
             py.check_signals()?;
-            match py.detach(|| self.0.send(frames, layer, fill_checksums, SIGNAL_INTERVAL)) {
+            match py.detach(|| self.stream.send(frames, layer, fill_checksums, SIGNAL_INTERVAL)) {
                 Ok(completion) => return Ok(PyCompletion(completion)),
                 Err(back) => frames = back,
             }
@@ -64,7 +74,7 @@ impl PyStream {
 
     /// Begins to keep what is received.
     fn listen(&self) {
-        self.0.listen();
+        self.stream.listen();
     }
 
     /// The next frames within `timeout` seconds, or None.
@@ -73,7 +83,7 @@ impl PyStream {
         loop {
             py.check_signals()?;
             let left = end.saturating_duration_since(Instant::now());
-            match py.detach(|| self.0.receive(left.min(SIGNAL_INTERVAL))) {
+            match py.detach(|| self.stream.receive(left.min(SIGNAL_INTERVAL))) {
                 Some(batch) => return Ok(Some(PyBatch(batch))),
                 None if left.is_zero() => return Ok(None),
                 None => {}
@@ -83,19 +93,19 @@ impl PyStream {
 
     /// Frames received, and of them those lost because nobody read them in time.
     fn counts(&self) -> (u64, u64) {
-        self.0.counts()
+        self.stream.counts()
     }
 
     /// Stops; no frame leaves once this returns.
     fn stop(&self, py: Python<'_>) {
-        py.detach(|| self.0.stop());
+        py.detach(|| self.stream.stop());
     }
 }
 
 impl Drop for PyStream {
     fn drop(&mut self) {
         // The thread may be waiting for the interpreter to log something.
-        Python::attach(|py| py.detach(|| self.0.stop()));
+        Python::attach(|py| py.detach(|| self.stream.stop()));
     }
 }
 

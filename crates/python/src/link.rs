@@ -6,18 +6,19 @@ use pyo3::types::PyDict;
 
 use crate::errors::Result;
 
-/// What the system says of an interface, as a dict: name, driver, mac, mtu, up, rx_queues, addresses, default_route,
+/// What the system says of an interface, as a dict: name, driver, ethernet, mac (None where there is no Ethernet), mtu, up, rx_queues, addresses, default_route,
 /// xdp_program (its name, or None).
 ///
 /// Raises:
-///     EngineError: there is no such interface, or it is not Ethernet.
+///     EngineError: there is no such interface, or it carries neither Ethernet nor bare IP packets.
 #[pyfunction]
 pub(crate) fn interface<'py>(py: Python<'py>, name: &str) -> Result<Bound<'py, PyDict>> {
     let interface = Interface::by_name(name)?;
     let dict = PyDict::new(py);
     dict.set_item("name", &interface.name)?;
     dict.set_item("driver", &interface.driver)?;
-    dict.set_item("mac", interface.mac.to_string())?;
+    dict.set_item("ethernet", interface.ethernet)?;
+    dict.set_item("mac", interface.ethernet.then(|| interface.mac.to_string()))?;
     dict.set_item("mtu", interface.mtu)?;
     dict.set_item("up", interface.up)?;
     dict.set_item("rx_queues", interface.rx_queues)?;

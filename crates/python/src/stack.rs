@@ -40,7 +40,7 @@ impl PyStack {
     #[staticmethod]
     #[cfg(target_os = "linux")]
     #[pyo3(signature = (interfaces=Vec::new(), source_ip=Addresses::default(), towards=None, gateway_mac=None, vlan=None, engine="auto",
-        dad="fast", source_mac=None, rate=None, batch=128))]
+        dad="fast", source_mac=None, rate=None, batch=128, iplayer=false))]
     #[allow(clippy::too_many_arguments)]
     fn open(
         py: Python<'_>,
@@ -54,6 +54,7 @@ impl PyStack {
         source_mac: Option<&str>,
         rate: Option<f64>,
         batch: u32,
+        iplayer: bool,
     ) -> Result<Self> {
         let config = irl_link::StackConfig {
             sources: source_ip.0,
@@ -61,6 +62,7 @@ impl PyStack {
             gateway_mac: gateway_mac.map(mac).transpose()?,
             source_mac: source_mac.map(mac).transpose()?,
             vlan,
+            ip_layer: iplayer,
             engine: engine.parse()?,
             dad: dad.parse()?,
             rate,
@@ -107,6 +109,7 @@ impl PyStack {
         dict.set_item("kernel", info.kernel)?;
         dict.set_item("interface", info.interface)?;
         dict.set_item("synthetic", info.synthetic)?;
+        dict.set_item("iplayer", info.ip_layer)?;
         dict.set_item("kernel_rst", info.kernel_rst)?;
         Ok(dict)
     }

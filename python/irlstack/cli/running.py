@@ -36,6 +36,10 @@ class SendingOptions:
     """MAC that every frame goes to; by default resolved."""
     source_mac: Annotated[str | None, Parameter(group=SENDING)] = None
     """MAC that frames come from; by default the interface's own, which answers go to in any case."""
+    vlan: Annotated[int | None, Parameter(group=SENDING)] = None
+    """VLAN, 1 to 4094, whose tag frames carry. Neighbours are asked inside it."""
+    iplayer: Annotated[bool, Parameter(alias="-X", group=SENDING)] = False
+    """Packets leave without Ethernet. tun, WireGuard and PPP are known for that; any other device is refused."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
     """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
     batch: Annotated[int, Parameter(group=SENDING)] = 128
@@ -139,6 +143,8 @@ def keywords(
         "interface": [name.strip() for each in sending.interface for name in each.split(",")] or None,
         "gateway_mac": sending.gateway_mac,
         "source_mac": sending.source_mac,
+        "vlan": sending.vlan,
+        "iplayer": sending.iplayer,
         "engine": sending.engine,
         "batch": sending.batch,
         "dad": sending.dad,

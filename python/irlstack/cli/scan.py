@@ -24,7 +24,7 @@ class _Scanning:
     reprobe_wait: Annotated[str | None, Parameter(group=SENDING)] = None
     """How long after a pass the next one begins, 5m or 1h. Default 1 s, or the cooldown where that is shorter."""
     recheck: Annotated[str | None, Parameter(group=SENDING)] = None
-    """A share of the targets, such as 0.1%, to probe once more at the end, found or not: what was lost?"""
+    """A share of the targets, such as 0.1%, to probe once more at the end, found or not."""
     recheck_rate: Annotated[str, Parameter(group=SENDING)] = "1000"
     """Probes a second then, at most. Default 1000."""
     no_rst: Annotated[bool, Parameter(group=SENDING)] = False

@@ -99,6 +99,8 @@ pub(crate) fn refuse_conflicts(
 }
 
 const LISTEN_BYTES: usize = 2 << 20;
+/// The part of a tag that names the VLAN.
+const VLAN_ID: u16 = 0x0fff;
 
 fn send(sender: &mut PacketSender, frames: impl Iterator<Item = Vec<u8>>) -> Result<(), LinkError> {
     for frame in frames {
@@ -122,6 +124,10 @@ fn listen(ring: &mut Ring, us: Us, wanted: &HashSet<IpAddr>, time: Duration) -> 
     let end = Instant::now() + time;
     loop {
         while let Some(arrival) = ring.next() {
+            // The same address in another VLAN is another network's. A tag of 0 is a priority alone.
+            if arrival.vlan.map(|tci| tci & VLAN_ID).filter(|vlan| *vlan != 0) != us.vlan {
+                continue;
+            }
             let (address, mac) = match Heard::parse(arrival.bytes) {
                 Some(Heard::Answer { address, mac }) => (address, mac),
                 // Somebody who uses the address asks for another; or looks for conflicts at the same moment.

@@ -19,6 +19,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 
 use crate::error::LinkError;
 use crate::network::DeviceCounters;
+use crate::packet::bare;
 use netlink::Netlink;
 
 pub use namespace::{Namespace, ephemeral_ports};
@@ -51,8 +52,10 @@ pub struct Interface {
     pub name: String,
     /// Its number.
     pub index: u32,
-    /// Its MAC.
+    /// Its MAC; a made-up one where there is no Ethernet.
     pub mac: Mac,
+    /// Whether frames have an Ethernet header. Those of tun, WireGuard and PPP begin with the IP header.
+    pub ethernet: bool,
     /// The longest packet, without the Ethernet header.
     pub mtu: u32,
     /// Whether it is up.
@@ -77,7 +80,7 @@ impl Interface {
     ///
     /// # Errors
     /// [`LinkError::UnknownInterface`], which lists the interfaces there are; [`LinkError::Unsupported`] for one that
-    /// does not speak Ethernet.
+    /// carries neither Ethernet nor bare IP packets.
     pub fn by_name(name: &str) -> Result<Self, LinkError> {
         let netlink = Netlink::open()?;
         let links = links(&netlink)?;
@@ -108,14 +111,19 @@ impl Interface {
 
     fn from_link(link: &LinkMessage, netlink: Netlink) -> Result<Self, LinkError> {
         let name = link_name(link).unwrap_or_default().to_owned();
-        if link.header.link_layer_type != LinkLayerType::Ether {
-            return Err(LinkError::Unsupported(format!(
-                "the interface {name} does not speak Ethernet, which our frames are: choose another with --interface"
-            )));
-        }
+        let ethernet = match link.header.link_layer_type {
+            LinkLayerType::Ether => true,
+            LinkLayerType::None | LinkLayerType::Rawip | LinkLayerType::Ppp => false,
+            _ => {
+                return Err(LinkError::Unsupported(format!(
+                    "the interface {name} carries neither Ethernet nor bare IP packets: choose another with --interface"
+                )));
+            }
+        };
         let mut interface = Self {
             index: link.header.index,
-            mac: Mac([0; 6]),
+            mac: if ethernet { Mac([0; 6]) } else { bare::OURS },
+            ethernet,
             mtu: 1500,
             up: link.header.flags.contains(LinkFlags::Up),
             rx_queues: 1,
@@ -126,7 +134,7 @@ impl Interface {
         };
         for attribute in &link.attributes {
             match attribute {
-                LinkAttribute::Address(bytes) => {
+                LinkAttribute::Address(bytes) if ethernet => {
                     if let Ok(mac) = <[u8; 6]>::try_from(bytes.as_slice()) {
                         interface.mac = Mac(mac);
                     }

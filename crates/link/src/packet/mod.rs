@@ -1,5 +1,6 @@
 //! The engine `packet`: AF_PACKET, which every Linux device can do.
 
+pub(crate) mod bare;
 mod checksum;
 mod receiver;
 mod ring;

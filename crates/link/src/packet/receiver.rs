@@ -11,8 +11,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
-use super::checksum;
 use super::ring::{Arrival, Ring};
+use super::{bare, checksum};
 use crate::clock::now_ns;
 use crate::engine::Receiver;
 use crate::error::LinkError;
@@ -35,6 +35,8 @@ pub struct PacketPump {
 
 struct Source {
     ring: Ring,
+    /// Whether frames come with an Ethernet header.
+    ethernet: bool,
     twin: TwinFilter,
     /// Frames the kernel's ring had no room for.
     ring_dropped: u64,
@@ -64,7 +66,14 @@ impl PacketPump {
             .try_clone()
             .map_err(|source| interface.error("doubling a packet socket's descriptor", source))?;
         Ok(Arc::new(Self {
-            source: Mutex::new(Source { ring, twin, ring_dropped: 0, record: Vec::new(), mended: Vec::new() }),
+            source: Mutex::new(Source {
+                ring,
+                ethernet: interface.ethernet,
+                twin,
+                ring_dropped: 0,
+                record: Vec::new(),
+                mended: Vec::new(),
+            }),
             queues: Mutex::default(),
             descriptor,
             interface: interface.name.clone(),
@@ -108,7 +117,7 @@ impl PacketPump {
             Err(TryLockError::WouldBlock) => return,
         };
         let queues = lock(&self.queues);
-        let Source { ring, twin, record, mended, .. } = &mut *source;
+        let Source { ring, ethernet, twin, record, mended, .. } = &mut *source;
         // The ring has the time of day; records have the monotonic time.
         let realtime_ns = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64);
         let age_to_monotonic = now_ns().wrapping_sub(realtime_ns);
@@ -116,7 +125,7 @@ impl PacketPump {
             let Some(arrival) = ring.next() else { break };
             let time_ns = arrival.realtime_ns.wrapping_add(age_to_monotonic);
             record.clear();
-            let verdict = twin.judge(whole(&arrival, mended), time_ns, record);
+            let verdict = twin.judge(whole(&arrival, *ethernet, mended), time_ns, record);
             let (Verdict::Record { owner } | Verdict::Copied { owner }) = verdict else { continue };
             let Some(queue) = queues.get(&owner) else { continue };
             let mut queue = lock(queue);
@@ -130,8 +139,16 @@ impl PacketPump {
     }
 }
 
-/// The frame as it would be on the wire: with its VLAN tag and its checksum.
-fn whole<'a>(arrival: &'a Arrival<'_>, mended: &'a mut Vec<u8>) -> &'a [u8] {
+/// The frame as it would be on the wire: with its VLAN tag and its checksum; and with a header, where the device has none.
+fn whole<'a>(arrival: &'a Arrival<'_>, ethernet: bool, mended: &'a mut Vec<u8>) -> &'a [u8] {
+    if !ethernet {
+        mended.clear();
+        bare::dress(arrival.bytes, mended);
+        if arrival.checksum_not_ready {
+            checksum::finish(mended);
+        }
+        return mended;
+    }
     if (arrival.vlan.is_none() && !arrival.checksum_not_ready) || arrival.bytes.len() < 14 {
         return arrival.bytes;
     }

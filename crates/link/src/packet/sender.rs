@@ -8,6 +8,7 @@ use crate::engine::{Batch, Kicked, Sender};
 use crate::error::LinkError;
 use crate::netdev::{Interface, os_error};
 
+use super::bare::{self, Ways};
 use super::socket;
 
 /// Frames in the arena.
@@ -54,11 +55,12 @@ impl PacketSender {
             let _ = socket::set(descriptor, libc::SOL_SOCKET, libc::SO_SNDBUF, &SEND_BUFFER_BYTES);
         }
         socket::bind(&socket, interface, 0)?;
+        let bare = (!interface.ethernet).then(|| Box::new(Ways::of(interface)));
         Ok(Self {
             socket,
             interface: interface.name.clone(),
             max_frame: interface.mtu as usize + ETHERNET_HEADER,
-            arena: Arena::new(frame_len.max(NEIGHBOUR_FRAME)),
+            arena: Arena::new(frame_len.max(NEIGHBOUR_FRAME), bare),
             head: 0,
             pending: 0,
             completed: 0,
@@ -90,7 +92,7 @@ impl Sender for PacketSender {
         if frame_len > self.arena.stride {
             // Frames on their way lie in the old arena, so that it is changed only when there are none.
             if self.pending == 0 {
-                self.arena = Arena::new(frame_len);
+                self.arena = Arena::new(frame_len, self.arena.bare.take());
                 self.head = 0;
             } else {
                 free = 0;
@@ -147,14 +149,16 @@ impl Sender for PacketSender {
     }
 }
 
-/// Slots for frames, and the kernel's view of them. The headers point into the other two, which are never moved or
-/// resized: they are replaced together.
+/// Slots for frames, and the kernel's view of them. The headers point into the others, which are never moved or resized:
+/// they are replaced together.
 struct Arena {
     stride: usize,
     bytes: Box<[u8]>,
     lengths: Box<[u16]>,
     vectors: Box<[libc::iovec]>,
     headers: Box<[libc::mmsghdr]>,
+    /// Where packets go on a device without Ethernet: frames leave without their header.
+    bare: Option<Box<Ways>>,
 }
 
 // SAFETY: the pointers lead to memory that the arena itself owns, and are followed only through `&mut self`.
@@ -167,12 +171,13 @@ impl std::fmt::Debug for Arena {
 }
 
 impl Arena {
-    fn new(frame_len: usize) -> Self {
+    fn new(frame_len: usize, bare: Option<Box<Ways>>) -> Self {
+        let skipped = if bare.is_some() { bare::HEADER } else { 0 };
         let stride = frame_len.next_multiple_of(ALIGNMENT);
         let mut bytes = vec![0; SLOTS * stride].into_boxed_slice();
         let mut vectors: Box<[libc::iovec]> = bytes
             .chunks_exact_mut(stride)
-            .map(|slot| libc::iovec { iov_base: slot.as_mut_ptr().cast(), iov_len: 0 })
+            .map(|slot| libc::iovec { iov_base: slot[skipped..].as_mut_ptr().cast(), iov_len: 0 })
             .collect();
         let headers = vectors
             .iter_mut()
@@ -184,7 +189,7 @@ impl Arena {
                 header
             })
             .collect();
-        Self { stride, bytes, lengths: vec![0; SLOTS].into_boxed_slice(), vectors, headers }
+        Self { stride, bytes, lengths: vec![0; SLOTS].into_boxed_slice(), vectors, headers, bare }
     }
 
     fn batch(&mut self, first: usize, frames: usize) -> Batch<'_> {
@@ -194,6 +199,16 @@ impl Arena {
 
     fn set_lengths(&mut self, first: usize, frames: usize) {
         let range = first..first + frames;
+        if let Some(ways) = &mut self.bare {
+            for slot in range {
+                let packet = self.stride * slot + bare::HEADER;
+                self.vectors[slot].iov_len = usize::from(self.lengths[slot]).saturating_sub(bare::HEADER);
+                let header = &mut self.headers[slot].msg_hdr;
+                header.msg_name = ways.for_packet(&self.bytes[packet..packet + 1]).cast();
+                header.msg_namelen = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+            }
+            return;
+        }
         for (vector, length) in self.vectors[range.clone()].iter_mut().zip(&self.lengths[range]) {
             vector.iov_len = usize::from(*length);
         }

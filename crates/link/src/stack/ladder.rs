@@ -68,6 +68,7 @@ impl Transmit {
         let unsuitable = match (config.engine, config.rate) {
             (EngineChoice::Live, _) => None,
             (EngineChoice::Packet, _) => Some("packet was asked for".to_owned()),
+            (EngineChoice::Auto, _) if !interface.ethernet => Some("it sends Ethernet frames".to_owned()),
             (EngineChoice::Auto, _) if !filtered => Some("answers come without the filter, and slowly".to_owned()),
             (EngineChoice::Auto, Some(rate)) if rate > 0.0 && rate < LIVE_FROM => Some(format!(
                 "{rate:.0} frames a second are not worth a core of its own; from {LIVE_FROM:.0} on they are"

@@ -1,5 +1,6 @@
 //! A stack: an opened interface with engine, filter, our addresses and our neighbours.
 
+mod device;
 mod ladder;
 mod ports;
 mod several;
@@ -20,6 +21,7 @@ use crate::live::{DEFAULT_BATCH, MAX_BATCH};
 use crate::neighbour::{Dad, Neighbours};
 use crate::netdev::{Interface, Namespace};
 use crate::network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
+use crate::packet::bare;
 use crate::policy::{Arena, Gate, Policy, PolicySettings, lab_of_namespace};
 use crate::record::Record;
 
@@ -47,6 +49,9 @@ pub struct StackConfig {
     pub source_mac: Option<Mac>,
     /// A VLAN tag that frames carry.
     pub vlan: Option<u16>,
+    /// Whether the device has to be one without Ethernet, whose packets begin with the IP header. Such a device is known
+    /// for one in any case.
+    pub ip_layer: bool,
     /// The engine.
     pub engine: EngineChoice,
     /// Frames a second that will be asked for, 0 for as many as go; helps to choose the engine.
@@ -69,6 +74,7 @@ impl Default for StackConfig {
             gateway_mac: None,
             source_mac: None,
             vlan: None,
+            ip_layer: false,
             engine: EngineChoice::default(),
             rate: None,
             batch: DEFAULT_BATCH,
@@ -144,6 +150,7 @@ impl Stack {
                 interface.name
             )));
         }
+        config.check_device(&interface)?;
         let mac = config.source_mac.unwrap_or(interface.mac);
         if mac.is_multicast() || mac == Mac([0; 6]) {
             return Err(LinkError::config(format!("frames cannot come from {mac}: choose the MAC of one machine")));
@@ -159,7 +166,8 @@ impl Stack {
         let mut ladder = Ladder::default();
         let transmit = Transmit::choose(&interface, &namespace, &config, !shared.host_sees(), &mut ladder)?;
         ladder.take(shared.why.clone());
-        let next_hop = Arc::new(StackHop { fixed: config.gateway_mac, neighbours: Arc::clone(&shared.neighbours) });
+        let fixed = if interface.ethernet { config.gateway_mac } else { Some(bare::THEIRS) };
+        let next_hop = Arc::new(StackHop { fixed, neighbours: Arc::clone(&shared.neighbours) });
         Ok(Self {
             interface,
             namespace,
@@ -295,6 +303,9 @@ impl Network for Stack {
     }
 
     fn on_neighbour(&self, record: Record<'_>, gate: &mut Gate) -> Result<(), LinkError> {
+        if !self.interface.ethernet {
+            return Ok(());
+        }
         self.shared.neighbours.hear(record.body, gate)
     }
 
@@ -316,6 +327,7 @@ impl Network for Stack {
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             interface: self.interface.name.clone(),
             synthetic: false,
+            ip_layer: !self.interface.ethernet,
             kernel_rst: self.shared.host_sees() && !self.shared_addresses().is_empty(),
         }
     }

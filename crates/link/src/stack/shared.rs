@@ -88,16 +88,19 @@ impl Shared {
                 IpAddr::V4(_) => None,
             })
             .collect();
-        let groups = if spare_v6.is_empty() { None } else { Some(Groups::join(interface, &spare_v6)?) };
+        // Without Ethernet nobody asks for an address: packets come by the other end's routes.
+        let groups =
+            if spare_v6.is_empty() || !interface.ethernet { None } else { Some(Groups::join(interface, &spare_v6)?) };
         // Before the filter: it would take the answers away.
-        let conflict_probes = refuse_conflicts(interface, config.vlan, &spare, config.dad)?;
+        let dad = if interface.ethernet { config.dad } else { Dad::Off };
+        let conflict_probes = refuse_conflicts(interface, config.vlan, &spare, dad)?;
         let sources = addresses.list();
         let neighbours = Neighbours::new(interface, config.vlan, &sources, spare.iter().copied())?;
 
         // Addresses of other interfaces are diverted as ours, and never answered for: they are not among the neighbours'.
         let filter = FilterConfig { addresses: addresses.all.iter().chain(&elsewhere.all).copied().collect() };
         let (diversion, why, xdp_mode) = divert(interface, &filter, config)?;
-        if config.dad != Dad::Off {
+        if dad != Dad::Off {
             log::debug!("{}: {} spare addresses, none in use", interface.name, spare.len());
         }
         Ok(Self {
@@ -177,7 +180,9 @@ fn divert(
     config: &StackConfig,
 ) -> Result<(Diversion, String, String), LinkError> {
     let mut ladder = Ladder::default();
-    if config.filter {
+    if !interface.ethernet {
+        ladder.pass_over("the filter", "it reads Ethernet frames, and this device has none");
+    } else if config.filter {
         if interface.has_default_route() {
             log::warn!(
                 "attaching an XDP program to {}, which carries the default route: some drivers pause the link for seconds",

@@ -11,10 +11,10 @@ use irl_link::record::{Kind, flags};
 use irl_link::{LinkError, Network, Policy, RefusedBecause, Worker, clock};
 use irl_wire::checksum::fill;
 
-use super::Shared;
 use super::job::Job;
 use super::received::Received;
 use super::write::{Written, write};
+use super::{ETHERNET, Shared};
 use crate::pacer::Pacer;
 
 const BATCH: usize = 256;
@@ -38,6 +38,8 @@ pub(super) struct Task {
     leaving: VecDeque<(u64, Job)>,
     permitted: u64,
     received: Received,
+    /// Bytes of a received frame that the device had not: it is without Ethernet, and they were made up.
+    made_up: usize,
     ticked_ns: u64,
 }
 
@@ -54,6 +56,7 @@ impl Task {
     ) -> Self {
         Self {
             pacer: Pacer::new(policy.rate().per_second().unwrap_or(f64::INFINITY), clock::now_ns()),
+            made_up: if network.info().ip_layer { ETHERNET } else { 0 },
             worker,
             network,
             policy,
@@ -117,7 +120,7 @@ impl Task {
     }
 
     fn hear(&mut self) -> Result<bool, LinkError> {
-        let Self { worker, network, shared, received, .. } = self;
+        let Self { worker, network, shared, received, made_up, .. } = self;
         let Worker { receiver, gate, .. } = worker;
         let listening = shared.listening.load(Ordering::Acquire);
         let offset = utc_offset_ns();
@@ -128,7 +131,7 @@ impl Task {
                     failed.get_or_insert(error);
                 }
             } else if listening && record.kind == Kind::Frame {
-                received.push(offset + record.time_ns as i64, record.body);
+                received.push(offset + record.time_ns as i64, record.body.get(*made_up..).unwrap_or_default());
             }
         })?;
         if self.received.len() >= RECEIVED_FRAMES {
