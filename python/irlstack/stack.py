@@ -345,7 +345,7 @@ def resume(
         rate: probes a second, in place of the plan's.
         contact: in place of the plan's.
         checkpoint_interval: seconds between two commits.
-        changes: in place of what it began with: interface, gateway_mac, source_mac, vlan, engine, batch, dad,
+        changes: in place of what it began with: interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad,
             sender_threads, cores, cooldown_time, max_runtime, min_hitrate, retries, max_sendto_failures, max_memory,
             queue, notes, user_metadata.
 
@@ -460,7 +460,7 @@ class _Link:
 
     def described(self) -> dict[str, Any]:
         """The same as JSON, for a checkpoint."""
-        names = ("gateway_mac", "source_mac", "vlan", "engine", "batch", "dad")
+        names = ("gateway_mac", "source_mac", "vlan", "iplayer", "engine", "batch", "dad")
         return {
             "interface": self.names or None,
             "world": None if self.world is None else checkpoints.describe_world(self.world),

@@ -88,6 +88,7 @@ WRAPPED = {
     "Hosts": "irlstack.lab.responders.start",
     "KernelSockets": "irlstack.bench.clients._sockets",
     "Relay": "irlstack.lab.responders.start",
+    "RawCheckpoint": "irlstack.run.Run.write",
     "RawCompletion": "irlstack.stack.Completion",
     "RawList": "irlstack.stack.exchange",
     "RawOutputs": "irlstack.run.Run.write",
