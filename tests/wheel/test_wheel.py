@@ -24,7 +24,7 @@ SYSTEM = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 @pytest.fixture(scope="module")
 def wheel() -> Path:
     """The wheel, if it was made of what is here now."""
-    made = max((ROOT / "dist").glob("irlstack-*.whl"), key=lambda path: path.stat().st_mtime, default=None)
+    made = max((ROOT / "dist").glob("irlstack-*-abi3-*.whl"), key=lambda path: path.stat().st_mtime, default=None)
     sources = [path for folder in ("crates", "python") for path in (ROOT / folder).rglob("*.[rpch]*")]
     newest = max(path.stat().st_mtime for path in sources if path.suffix in (".rs", ".c", ".h", ".py"))
     if made is None or made.stat().st_mtime < newest:
@@ -106,6 +106,27 @@ def test_it_says_where_it_runs_and_has_all_that_is_needed(wheel: Path) -> None:
     assert here <= inside
     assert not any("tests" in Path(name).parts for name in inside)
     assert {name.rpartition("/")[2] for name in inside} >= {"LICENSE-MIT", "LICENSE-APACHE", "METADATA"}
+
+
+def test_it_needs_no_newer_c_library_than_its_name_says(wheel: Path, tmp_path: Path) -> None:
+    """What `auditwheel` looks at: the versions of symbols that the extension takes from its libraries."""
+    _, _, _, tags = parse_wheel_filename(wheel.name)
+    ((major, minor),) = {
+        tuple(map(int, match.groups())) for tag in tags if (match := re.match(r"manylinux_(\d+)_(\d+)_", tag.platform))
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = [name for name in archive.namelist() if name.endswith(".so")]
+        extension = Path(archive.extract(name, tmp_path))
+    # The strings of the file's tables rather than a linker's tool, so that none has to be here.
+    tables = extension.read_bytes()
+    wanted = {(int(a), int(b)) for a, b in re.findall(rb"\0GLIBC_(\d+)\.(\d+)(?:\.\d+)?(?=\0)", tables)}
+    assert min(wanted) >= (2, 2)
+    assert max(wanted) <= (major, minor)
+    libraries = {name.decode() for name in re.findall(rb"\0(lib[\w+-]+\.so[.\d]*)(?=\0)", tables)}
+    assert "libc.so.6" in libraries
+    assert libraries <= {
+        f"lib{name}.so.{n}" for name, n in (("c", 6), ("m", 6), ("dl", 2), ("pthread", 0), ("rt", 1), ("gcc_s", 1))
+    }
 
 
 @pytest.mark.timeout(300)
