@@ -15,6 +15,7 @@ mod ports;
 mod prefix;
 pub mod registry;
 mod search;
+pub mod spread;
 mod target_set;
 
 pub use error::{Origin, Result, TargetsError};
@@ -28,4 +29,5 @@ pub use plan::{
 pub use ports::PortSet;
 pub use prefix::PrefixSet;
 pub use search::PrefixIndex;
+pub use spread::Spread;
 pub use target_set::{ListTargets, Product, Target, TargetCounts, TargetSet};

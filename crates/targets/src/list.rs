@@ -154,6 +154,15 @@ impl Entries {
         !self.ports.is_empty()
     }
 
+    /// Orders the entries by address, then port.
+    pub(crate) fn sort(&mut self) {
+        let ports = &mut self.ports;
+        match &mut self.addresses {
+            Addresses::V4(addresses) => sort_columns(addresses, ports),
+            Addresses::V6(addresses) => sort_columns(addresses, ports),
+        }
+    }
+
     /// Moves entry `from` down to `to`.
     fn shift(&mut self, from: usize, to: usize) {
         match &mut self.addresses {
@@ -171,6 +180,17 @@ impl Entries {
             Addresses::V6(addresses) => addresses.truncate(len),
         }
         self.ports.truncate(len);
+    }
+}
+
+fn sort_columns<A: Copy + Ord>(addresses: &mut [A], ports: &mut [u16]) {
+    if ports.is_empty() {
+        return addresses.sort_unstable();
+    }
+    let mut rows: Vec<(A, u16)> = addresses.iter().copied().zip(ports.iter().copied()).collect();
+    rows.sort_unstable();
+    for ((address, port), row) in addresses.iter_mut().zip(ports).zip(rows) {
+        (*address, *port) = row;
     }
 }
 
