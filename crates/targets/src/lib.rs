@@ -17,6 +17,7 @@ pub mod registry;
 mod search;
 pub mod spread;
 mod target_set;
+mod top_ports;
 
 pub use error::{Origin, Result, TargetsError};
 pub use family::{Family, address_bits};
@@ -31,3 +32,4 @@ pub use prefix::PrefixSet;
 pub use search::PrefixIndex;
 pub use spread::Spread;
 pub use target_set::{ListTargets, Product, Target, TargetCounts, TargetSet};
+pub use top_ports::Transport;

@@ -1,8 +1,8 @@
 //! Target lists: files of addresses or address:port lines, kept compact for 10^8 entries.
 
 use std::fs::File;
-use std::io::{BufRead, BufReader};
-use std::net::{IpAddr, SocketAddr};
+use std::io::{self, BufRead, BufReader};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -44,14 +44,33 @@ impl TargetList {
         let path = path.into();
         let mut hasher = Sha256::new();
         let mut parser = ListParser { origin: Origin::line(&path, 0), list: None };
-        let mut line = Vec::new();
+        // The beginning of a line that a piece of the file cut.
+        let mut cut = Vec::new();
         loop {
-            line.clear();
-            if reader.read_until(b'\n', &mut line).map_err(TargetsError::read(&path))? == 0 {
-                break;
+            let piece = match reader.fill_buf() {
+                Ok([]) => break,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                piece => piece.map_err(TargetsError::read(&path))?,
+            };
+            hasher.update(piece);
+            let mut rest = piece;
+            while let Some(end) = rest.iter().position(|&byte| byte == b'\n') {
+                let (line, after) = rest.split_at(end + 1);
+                if cut.is_empty() {
+                    parser.line(line)?;
+                } else {
+                    cut.extend_from_slice(line);
+                    parser.line(&cut)?;
+                    cut.clear();
+                }
+                rest = after;
             }
-            hasher.update(&line);
-            parser.line(&line)?;
+            cut.extend_from_slice(rest);
+            let read = piece.len();
+            reader.consume(read);
+        }
+        if !cut.is_empty() {
+            parser.line(&cut)?;
         }
         let (family, entries) = parser
             .list
@@ -213,12 +232,17 @@ impl ListParser {
             text: String::from_utf8_lossy(line).into_owned(),
             reason,
         };
-        let text = std::str::from_utf8(line).map_err(|_| wrong("the line is not text"))?;
-        let (address, port) = parse_target(text).map_err(wrong)?;
+        let (address, port) = match parse_ipv4(line) {
+            Some((address, port)) => (IpAddr::V4(Ipv4Addr::from_bits(address)), port),
+            None => {
+                let text = std::str::from_utf8(line).map_err(|_| wrong("the line is not text"))?;
+                parse_target(text).map_err(wrong)?
+            }
+        };
         let found = Family::of(address);
         let (expected, entries) = self.list.get_or_insert_with(|| (found, Entries::new(found)));
         if *expected != found {
-            let text = text.to_owned();
+            let text = String::from_utf8_lossy(line).into_owned();
             return Err(TargetsError::MixedFamilies { origin: origin.clone(), text, expected: *expected, found });
         }
         if entries.len() > 0 && entries.has_ports() != port.is_some() {
@@ -234,6 +258,39 @@ impl ListParser {
         entries.push(address_bits(address), port);
         Ok(())
     }
+}
+
+/// Reads the lines that most lists are made of, in a third of the time of [`parse_target`], which has the last word on
+/// what this does not take.
+fn parse_ipv4(line: &[u8]) -> Option<(u32, Option<u16>)> {
+    let (mut address, mut dots, mut part, mut digits) = (0u32, 0, 0u32, 0);
+    let mut rest = line.iter();
+    for &byte in rest.by_ref() {
+        match byte {
+            // A part that begins with 0 and goes on, or has four digits, is for the strict reader to refuse.
+            b'0'..=b'9' if digits < 3 && !(digits > 0 && part == 0) => {
+                part = part * 10 + u32::from(byte - b'0');
+                digits += 1;
+            }
+            b'.' if dots < 3 && digits > 0 && part < 256 => {
+                address = address << 8 | part;
+                (dots, part, digits) = (dots + 1, 0, 0);
+            }
+            b':' => return Some((finish(address, dots, part, digits)?, Some(parse_port(rest.as_slice())?))),
+            _ => return None,
+        }
+    }
+    Some((finish(address, dots, part, digits)?, None))
+}
+
+fn finish(address: u32, dots: u32, part: u32, digits: u32) -> Option<u32> {
+    (dots == 3 && digits > 0 && part < 256).then_some(address << 8 | part)
+}
+
+fn parse_port(digits: &[u8]) -> Option<u16> {
+    let plain = (1..=5).contains(&digits.len()) && digits.iter().all(u8::is_ascii_digit);
+    let port = plain.then(|| digits.iter().fold(0u32, |port, &digit| port * 10 + u32::from(digit - b'0')))?;
+    u16::try_from(port).ok()
 }
 
 /// Reads `address` or `address:port`.
@@ -319,4 +376,51 @@ fn hash(target: Target) -> u64 {
     let high = (target.address >> 64) as u64 ^ u64::from(target.port) << 48;
     let mixed = (target.address as u64 ^ high.rotate_left(32)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     ((mixed ^ mixed >> 29).wrapping_add(high)).wrapping_mul(0x94d0_49bb_1331_11eb)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The quick reader takes nothing that the strict one does not take, and reads it alike.
+    #[test]
+    fn the_quick_reader_agrees_with_the_strict_one() {
+        let parts = ["", "0", "00", "1", "01", "9", "25", "255", "256", "1000", "x", "+1", " 1"];
+        let ends = ["", ".", ":", ":80", ":0", ":65535", ":65536", ":080", ":+80", ":00080", ":000080", ":8x", "/24"];
+        let mut taken = 0;
+        for a in parts {
+            for b in parts {
+                for d in parts {
+                    for end in ends {
+                        let text = format!("{a}.{b}.7.{d}{end}");
+                        let strict = parse_target(&text).ok();
+                        if let Some((address, port)) = parse_ipv4(text.as_bytes()) {
+                            let found = (IpAddr::V4(Ipv4Addr::from_bits(address)), port);
+                            assert_eq!(Some(found), strict, "{text}");
+                            taken += 1;
+                        } else {
+                            assert!(strict.is_none() || end.len() > 6, "{text} is plain, and was left");
+                        }
+                    }
+                }
+            }
+        }
+        assert!(taken > 500);
+        for text in ["1.2.3", "1.2.3.4.5", "1.2.3.4:", "::1", "1.2.3.4 ", ""] {
+            assert!(parse_ipv4(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn pieces_of_any_size_make_the_same_list() {
+        let text = b"\xef\xbb\xbf10.0.0.1:80\r\n# nothing\n\n  10.0.0.2:81 # two\n10.0.0.3:82";
+        let whole = TargetList::from_reader("-", &text[..]).unwrap();
+        assert_eq!(whole.len(), 3);
+        for size in 1..text.len() {
+            let list = TargetList::from_reader("-", BufReader::with_capacity(size, &text[..])).unwrap();
+            assert_eq!(list.sha256(), whole.sha256());
+            assert!((0..3).all(|entry| list.entries.address(entry) == whole.entries.address(entry)));
+            assert_eq!(list.entries.ports, whole.entries.ports);
+        }
+    }
 }
