@@ -1,8 +1,10 @@
 //! Target lists: files of addresses or address:port lines, kept compact for 10^8 entries.
 
 use std::fs::File;
+use std::hint::black_box;
 use std::io::{self, BufRead, BufReader};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
@@ -329,18 +331,22 @@ impl Lookup {
         let table = vec![EMPTY; len + len / 2 + 1];
         let mut kept = 0;
         let mut lookup = Self { entries: Entries::new(Family::V4), table, duplicates: 0 };
-        for entry in 0..len {
-            let target = Target { address: entries.address(entry), port: entries.port(entry) };
-            if !keep(target.address) {
-                continue;
-            }
-            match lookup.slot(&entries, target) {
-                Ok(_) => lookup.duplicates += 1,
-                Err(empty) => {
-                    // Lists are shorter than u32::MAX, which the parser has checked.
-                    lookup.table[empty] = kept as u32;
-                    entries.shift(entry, kept);
-                    kept += 1;
+        for first in (0..len).step_by(AHEAD) {
+            let batch = first..len.min(first + AHEAD);
+            lookup.touch(&entries, batch.clone());
+            for entry in batch {
+                let target = Target { address: entries.address(entry), port: entries.port(entry) };
+                if !keep(target.address) {
+                    continue;
+                }
+                match lookup.slot(&entries, target) {
+                    Ok(_) => lookup.duplicates += 1,
+                    Err(empty) => {
+                        // Lists are shorter than u32::MAX, which the parser has checked.
+                        lookup.table[empty] = kept as u32;
+                        entries.shift(entry, kept);
+                        kept += 1;
+                    }
                 }
             }
         }
@@ -349,14 +355,30 @@ impl Lookup {
         lookup
     }
 
+    /// Reads what looking up these entries will read. Tables of long lists are larger than any cache, and loads that do
+    /// not depend on each other wait for memory together.
+    fn touch(&self, entries: &Entries, batch: Range<usize>) {
+        let mut found = [EMPTY; AHEAD];
+        for (found, entry) in found.iter_mut().zip(batch) {
+            let target = Target { address: entries.address(entry), port: entries.port(entry) };
+            *found = self.table[self.first_slot(target)];
+        }
+        let taken = found.iter().filter(|&&entry| entry != EMPTY);
+        black_box(taken.fold(0, |sum, &entry| sum ^ entries.address(entry as usize)));
+    }
+
     /// The entry of this target, if it is in the list.
     pub(crate) fn find(&self, target: Target) -> Option<usize> {
         self.slot(&self.entries, target).ok()
     }
 
+    fn first_slot(&self, target: Target) -> usize {
+        ((u128::from(hash(target)) * self.table.len() as u128) >> 64) as usize
+    }
+
     /// The entry that equals the target, or the free slot where it belongs. A third of the table is free, so it ends.
     fn slot(&self, entries: &Entries, target: Target) -> std::result::Result<usize, usize> {
-        let mut slot = ((u128::from(hash(target)) * self.table.len() as u128) >> 64) as usize;
+        let mut slot = self.first_slot(target);
         loop {
             let entry = self.table[slot];
             if entry == EMPTY {
@@ -370,6 +392,9 @@ impl Lookup {
         }
     }
 }
+
+/// How many entries are looked up at a time.
+const AHEAD: usize = 64;
 
 /// Spreads targets over the table. Lists are the user's own, so nobody chooses them against it.
 fn hash(target: Target) -> u64 {
