@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import defaultdict
+from itertools import pairwise
 from pathlib import Path
 
 import polars as pl
@@ -28,7 +29,7 @@ def closest(addresses: list[int]) -> dict[int, tuple[int, int]]:
     for position, address in enumerate(addresses):
         places[address >> 8].append(position)
     return {
-        network: (len(at), min((b - a for a, b in zip(at, at[1:], strict=False)), default=len(addresses)))
+        network: (len(at), min((b - a for a, b in pairwise(at)), default=len(addresses)))
         for network, at in places.items()
     }
 
@@ -73,7 +74,9 @@ def test_a_spread_plan_seeks_shards_and_reads_back(command: Command) -> None:
 
 
 def test_seeds_give_other_spread_orders() -> None:
-    starts = [tuple(order_of(irl.Plan("10.0.0.0/16", ports=80, seed=seed, order="spread"), count=9)) for seed in range(9)]
+    starts = [
+        tuple(order_of(irl.Plan("10.0.0.0/16", ports=80, seed=seed, order="spread"), count=9)) for seed in range(9)
+    ]
     assert len(set(starts)) == 9
 
 

@@ -358,13 +358,19 @@ impl Lookup {
     /// Reads what looking up these entries will read. Tables of long lists are larger than any cache, and loads that do
     /// not depend on each other wait for memory together.
     fn touch(&self, entries: &Entries, batch: Range<usize>) {
-        let mut found = [EMPTY; AHEAD];
-        for (found, entry) in found.iter_mut().zip(batch) {
-            let target = Target { address: entries.address(entry), port: entries.port(entry) };
-            *found = self.table[self.first_slot(target)];
+        let mut slots = [0; AHEAD];
+        let mut read = 0;
+        for (slot, entry) in slots.iter_mut().zip(batch.clone()) {
+            *slot = self.first_slot(Target { address: entries.address(entry), port: entries.port(entry) });
+            read ^= self.table[*slot];
         }
-        let taken = found.iter().filter(|&&entry| entry != EMPTY);
-        black_box(taken.fold(0, |sum, &entry| sum ^ entries.address(entry as usize)));
+        black_box(read);
+        let mut read = 0;
+        for (&slot, _) in slots.iter().zip(batch) {
+            let run = self.table[slot..].iter().take(RUN).take_while(|&&entry| entry != EMPTY);
+            read = run.fold(read, |read, &entry| read ^ entries.address(entry as usize));
+        }
+        black_box(read);
     }
 
     /// The entry of this target, if it is in the list.
@@ -395,6 +401,8 @@ impl Lookup {
 
 /// How many entries are looked up at a time.
 const AHEAD: usize = 64;
+/// How many taken slots in a row are looked at ahead of time; few runs are longer.
+const RUN: usize = 16;
 
 /// Spreads targets over the table. Lists are the user's own, so nobody chooses them against it.
 fn hash(target: Target) -> u64 {
