@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::io::{self, BufRead, BufReader};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
@@ -234,8 +234,10 @@ impl ListParser {
             text: String::from_utf8_lossy(line).into_owned(),
             reason,
         };
-        let (address, port) = match parse_ipv4(line) {
-            Some((address, port)) => (IpAddr::V4(Ipv4Addr::from_bits(address)), port),
+        let quick = parse_ipv4(line).map(|(address, port)| (IpAddr::V4(Ipv4Addr::from_bits(address)), port));
+        let quick = quick.or_else(|| Some((IpAddr::V6(Ipv6Addr::from_bits(parse_ipv6(line)?)), None)));
+        let (address, port) = match quick {
+            Some(target) => target,
             None => {
                 let text = std::str::from_utf8(line).map_err(|_| wrong("the line is not text"))?;
                 parse_target(text).map_err(wrong)?
@@ -283,6 +285,45 @@ fn parse_ipv4(line: &[u8]) -> Option<(u32, Option<u16>)> {
         }
     }
     Some((finish(address, dots, part, digits)?, None))
+}
+
+/// The same for IPv6 addresses without a port and without dots.
+fn parse_ipv6(line: &[u8]) -> Option<u128> {
+    let (mut address, mut count, mut gap) = (0u128, 0, None);
+    let mut rest = line;
+    if let Some(after) = rest.strip_prefix(b"::") {
+        (gap, rest) = (Some(0), after);
+    }
+    while !rest.is_empty() {
+        let digits = rest.iter().take(5).take_while(|byte| byte.is_ascii_hexdigit()).count();
+        if !(1..=4).contains(&digits) || count == 8 {
+            return None;
+        }
+        let group =
+            rest[..digits].iter().fold(0, |group, &byte| group << 4 | char::from(byte).to_digit(16).unwrap_or(0));
+        address = address << 16 | u128::from(group);
+        count += 1;
+        rest = match &rest[digits..] {
+            [] => break,
+            [b':', b':', after @ ..] if gap.is_none() => {
+                gap = Some(count);
+                after
+            }
+            [b':', after @ ..] if !after.is_empty() => after,
+            _ => return None,
+        };
+    }
+    match gap {
+        None => (count == 8).then_some(address),
+        Some(_) if count == 0 => Some(0),
+        // What stands behind the gap stays at the low end; what stands before it moves up.
+        Some(before) if count < 8 => {
+            let behind = 16 * (count - before);
+            let low = address & ((1 << behind) - 1);
+            Some(address.checked_shr(behind).unwrap_or(0).checked_shl(128 - 16 * before).unwrap_or(0) | low)
+        }
+        Some(_) => None,
+    }
 }
 
 fn finish(address: u32, dots: u32, part: u32, digits: u32) -> Option<u32> {
@@ -441,6 +482,35 @@ mod tests {
         assert!(taken > 500);
         for text in ["1.2.3", "1.2.3.4.5", "1.2.3.4:", "::1", "1.2.3.4 ", ""] {
             assert!(parse_ipv4(text.as_bytes()).is_none(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_quick_reader_of_ipv6_agrees_with_the_strict_one() {
+        let groups = ["", "0", "1", "ffff", "2001", "00ab", "12345", "g", "DB8"];
+        let (mut taken, mut state) = (0, 1u64);
+        for _ in 0..200_000 {
+            let mut next = |bound: u64| {
+                state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+                ((state >> 33) % bound) as usize
+            };
+            // Mostly plain groups, so that many of the texts are addresses.
+            let count = 1 + next(9);
+            let text: Vec<&str> =
+                (0..count).map(|_| if next(4) > 0 { groups[1 + next(5)] } else { groups[next(9)] }).collect();
+            let text = text.join(":");
+            let text = [text.clone(), format!("::{text}"), format!("{text}::")][next(3)].clone();
+            if let Some(address) = parse_ipv6(text.as_bytes()) {
+                assert_eq!(text.parse(), Ok(Ipv6Addr::from_bits(address)), "{text}");
+                taken += 1;
+            } else {
+                assert!(text.parse::<Ipv6Addr>().is_err(), "{text} is plain, and was left");
+            }
+        }
+        assert!(taken > 10_000, "{taken}");
+        assert_eq!(parse_ipv6(b"::"), Some(0));
+        for text in ["", ":", ":::", "1:2:3:4:5:6:7:", "::1.2.3.4", "[::1]:80"] {
+            assert_eq!(parse_ipv6(text.as_bytes()), None, "{text}");
         }
     }
 

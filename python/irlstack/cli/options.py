@@ -46,8 +46,7 @@ class PlanOptions:
     seed: Annotated[int | None, Parameter(alias="-e", group=ORDER)] = None
     """Fixes the order; random when not given."""
     order: Annotated[Literal["random", "spread"], Parameter(group=ORDER)] = "random"
-    """random: the first targets are a random sample. spread: no network is probed twice within a third of its share
-    of the run. Default random."""
+    """random (the default): the first are a sample of all. spread: no network is probed twice within its share."""
     max_targets: Annotated[str | None, Parameter(alias="-n", group=ORDER)] = None
     """At most so many targets, or a share such as 1%, over all shards."""
     shards: Annotated[int | None, Parameter(group=ORDER)] = None
