@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from os import PathLike
-from typing import Any, Literal, Self, final
+from typing import Any, BinaryIO, Literal, Self, final
 
 from irlstack.optout import OptOut
 from irlstack.policy import Policy
@@ -104,10 +104,12 @@ class Plan:
         cls,
         *targets: object,
         ports: int | str | Sequence[int] | None = None,
-        list_of_ips_file: _Path | bytes | None = None,
+        top_ports: int | None = None,
+        list_of_ips_file: _Path | bytes | BinaryIO | None = None,
         allowlist_file: Sequence[_Path] = ...,
         blocklist_file: Sequence[_Path] = ...,
         seed: int | None = None,
+        order: str = "random",
         secret: bytes | None = None,
         probe_module: str | Probe = ...,
         probe_args: Mapping[str, str] = ...,
@@ -134,6 +136,8 @@ class Plan:
     def ports(self) -> str | None: ...
     @property
     def seed(self) -> int: ...
+    @property
+    def order(self) -> str: ...
     @property
     def probe_module(self) -> str: ...
     @property

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from ipaddress import IPv4Address, IPv6Address
-from typing import Any, Literal, TypedDict
+from typing import Any, BinaryIO, Literal, TypedDict
 
 from irlstack import checkpoint as checkpoints
 from irlstack._core import DEFAULT_RATE, Plan, Probe, RawCheckpoint, RawList, RawRun, RawStack, refuse_early
@@ -25,10 +25,12 @@ class PlanKeywords(TypedDict, total=False):
     """The keywords of [`Plan`][irlstack.Plan]."""
 
     ports: int | str | Sequence[int] | None
-    list_of_ips_file: Path | bytes | None
+    top_ports: int | None
+    list_of_ips_file: Path | bytes | BinaryIO | None
     allowlist_file: Sequence[Path]
     blocklist_file: Sequence[Path]
     seed: int | None
+    order: str
     secret: bytes | None
     probe_module: str | Probe
     probe_args: Mapping[str, str]

@@ -80,6 +80,31 @@ def test_with_loss_as_many_are_missed_as_the_loss_predicts() -> None:
     assert check["invented"] == 0
 
 
+@pytest.mark.parametrize("probe", PROBES)
+@pytest.mark.parametrize("family", RANGES)
+def test_the_probes_of_a_target_are_numbered_from_0(family: str, probe: str) -> None:
+    small = {"ipv4": "10.0.0.0/22", "ipv6": "fd00::/118"}[family]
+    plan = irl.Plan(small, rate=0, seed=7, probe_module=probe, probes=3, **PROBES[probe])  # type: ignore[arg-type]
+    rows = pl.DataFrame(scan(plan, world=irl.World(everything_open=True), rows="all"))
+    numbers = rows.group_by("saddr").agg(pl.col("probe_num").sort())["probe_num"].to_list()
+    assert numbers == [[0, 1, 2]] * plan.total
+    repeats = rows.group_by("saddr").agg(pl.col("repeat").sum())["repeat"]
+    assert set(repeats) == {2}
+
+
+def test_later_passes_number_their_probes_on() -> None:
+    plan = irl.Plan("10.0.0.0/18", ports=80, rate=0, seed=7, probes=2)
+    world, impairment = irl.World(everything_open=True), Impairment(loss=0.5)
+    run = scan(plan, world=world, impairment=impairment, reprobe=1, no_rst=True, rows="all")
+    rows = pl.DataFrame(run)
+    assert set(rows["probe_num"]) == {0, 1, 2, 3}
+    first = set(rows.filter(pl.col("probe_num") < 2)["saddr"])
+    late = rows.filter(pl.col("probe_num") >= 2)
+    assert run.summary["passes"][1]["targets"] <= plan.total - len(first) + 5
+    assert len(late) > 100
+    assert not first & set(late["saddr"])
+
+
 @pytest.mark.parametrize("listed", [False, True], ids=["prefixes", "a list"])
 def test_the_silent_are_probed_again_and_as_many_found_as_the_loss_predicts(listed: bool) -> None:
     """20 % each way: each probe is answered with 0.8^2 = 64 %; the bounds are five standard deviations."""

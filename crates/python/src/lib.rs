@@ -23,6 +23,7 @@ mod plan;
 mod policy;
 mod prefix;
 mod probe;
+mod reading;
 mod run;
 mod schema;
 mod stack;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::OnceLock;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use irl_measure::further::{Further, Layout};
-use irl_targets::{CompiledPlan, Plan, PortSet, SecretKey, TargetList};
+use irl_targets::{CompiledPlan, Plan, PortSet, SecretKey, TargetList, Transport};
 use irl_wire::Mac;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -16,6 +16,7 @@ use crate::errors::{Error, Result};
 use crate::parse::Program;
 use crate::prefix::{family_name, texts};
 use crate::probe::{self, ProbeLike};
+use crate::reading::ListLike;
 use crate::targets::PyTargets;
 
 /// Everything that fixes a run on any machine: targets, order, probe, sources, key. A value, and a TOML file.
@@ -34,9 +35,14 @@ use crate::targets::PyTargets;
 /// Args:
 ///     targets: prefixes, addresses, ranges; text or `ipaddress` objects, all of one family.
 ///     ports: "80,443,8000-8010", a number, or a list of numbers; None for probes without ports.
-///     list_of_ips_file: a file of addresses or address:port lines instead of prefixes, or such lines as bytes.
+///     top_ports: instead of ports, so many of the most common ones, TCP's or UDP's as the probe is; the plan has them
+///         as `ports`.
+///     list_of_ips_file: a file of addresses or address:port lines instead of prefixes, or such lines as bytes, or an
+///         open binary file, which is read once.
 ///     allowlist_file, blocklist_file: files of prefixes to probe, and never to probe.
 ///     seed: fixes the order; random when None.
+///     order: "random", in which the first targets are a random sample, or "spread", in which no network is probed twice
+///         within a third of its share of the run (`docs/permutation.md`).
 ///     secret: 16 bytes, the key of the cookie; random when None.
 ///     probe_module: the name of a probe, with `probe_args`; or a `Probe`.
 ///     source_ip: the address the probes come from, or a list of them; source_port: "61000-65535", the default.
@@ -52,11 +58,19 @@ use crate::targets::PyTargets;
 #[pyclass(frozen, eq, module = "irlstack", name = "Plan")]
 pub(crate) struct PyPlan {
     pub(crate) plan: Plan,
-    /// A list that cannot be read again (standard input).
-    list: Option<TargetList>,
-    compiled: OnceLock<CompiledPlan>,
+    /// Whether the targets are from a list that cannot be read again (standard input).
+    streamed: bool,
+    made: Arc<Made>,
     /// What makes the fields of an own probe. Not part of the plan: no text of its own says what it does.
     pub(crate) parse: Option<Py<PyAny>>,
+}
+
+/// What was read for a plan, which plans at another rate share.
+#[derive(Default)]
+struct Made {
+    /// The list as it was read for its hash, until it is compiled.
+    list: Mutex<Option<TargetList>>,
+    compiled: OnceLock<CompiledPlan>,
 }
 
 impl PartialEq for PyPlan {
@@ -116,12 +130,6 @@ fn secret_key(bytes: Vec<u8>) -> Result<SecretKey> {
     Ok(SecretKey::from_bytes(bytes))
 }
 
-#[derive(FromPyObject)]
-enum ListLike {
-    Lines(Vec<u8>),
-    Path(PathBuf),
-}
-
 /// A probe either has target ports or it has none.
 fn check_ports(plan: &Plan) -> Result<()> {
     let needs = probe::of(plan)?.needs_port();
@@ -142,7 +150,7 @@ pub(crate) fn has_ports(ports: &PortSet) -> bool {
 
 impl PyPlan {
     pub(crate) fn from_plan(plan: Plan) -> Self {
-        Self { plan, list: None, compiled: OnceLock::new(), parse: None }
+        Self { plan, streamed: false, made: Arc::default(), parse: None }
     }
 
     /// What makes the probe's fields, which the layout has room for.
@@ -162,36 +170,53 @@ impl PyPlan {
 
     /// Whether its targets were read from where they cannot be read again.
     pub(crate) fn is_kept(&self) -> bool {
-        self.list.is_some()
+        self.streamed
     }
 
     /// The plan with its files read, which happens once.
     pub(crate) fn compiled(&self, py: Python<'_>, shard: u32) -> Result<CompiledPlan> {
-        if let Some(compiled) = self.compiled.get() {
+        let Made { list, compiled } = &*self.made;
+        if let Some(compiled) = compiled.get() {
             return Ok(compiled.shard(shard)?);
         }
-        let compiled = py.detach(|| match &self.list {
-            Some(list) => self.plan.compile_with(list.clone(), shard),
-            None => self.plan.compile(shard),
+        let made = py.detach(|| {
+            // Held on to, so that two threads do not compile one list; nothing below leaves it half changed.
+            let mut list = list.lock().unwrap_or_else(PoisonError::into_inner);
+            if compiled.get().is_some() {
+                return Ok(None);
+            }
+            match list.take() {
+                Some(list) => self.plan.compile_with(list, 0),
+                None => self.plan.compile(0),
+            }
+            .map(Some)
         })?;
-        Ok(self.compiled.get_or_init(|| compiled).shard(shard)?)
+        let compiled = match (compiled.get(), made) {
+            (Some(compiled), _) => compiled,
+            (None, Some(made)) => compiled.get_or_init(|| made),
+            (None, None) => return Err(Error::config("The plan was not compiled.")),
+        };
+        Ok(compiled.shard(shard)?)
     }
 }
 
 #[pymethods]
 impl PyPlan {
     #[new]
-    #[pyo3(signature = (*targets, ports=None, list_of_ips_file=None, allowlist_file=Vec::new(), blocklist_file=Vec::new(), seed=None,
-        secret=None, probe_module=ProbeLike::default(), probe_args=BTreeMap::new(), source_ip=Addresses::default(), source_port=None, probe_ttl=None,
+    #[pyo3(signature = (*targets, ports=None, top_ports=None, list_of_ips_file=None, allowlist_file=Vec::new(), blocklist_file=Vec::new(),
+        seed=None, order="random", secret=None, probe_module=ProbeLike::default(), probe_args=BTreeMap::new(), source_ip=Addresses::default(), source_port=None, probe_ttl=None,
         probes=None, rate=None, max_targets=None, shards=None, contact=None))]
     #[allow(clippy::too_many_arguments)]
     fn new(
+        py: Python<'_>,
         targets: &Bound<'_, PyTuple>,
         ports: Option<PortsLike>,
+        top_ports: Option<i128>,
         list_of_ips_file: Option<ListLike>,
         allowlist_file: Vec<PathBuf>,
         blocklist_file: Vec<PathBuf>,
         seed: Option<i128>,
+        order: &str,
         secret: Option<Vec<u8>>,
         probe_module: ProbeLike,
         probe_args: BTreeMap<String, String>,
@@ -205,7 +230,16 @@ impl PyPlan {
         contact: Option<String>,
     ) -> Result<Self> {
         let (name, args, parse) = probe_module.taken(targets.py(), probe_args)?;
+        let ports = match (ports, bounded("top_ports", top_ports)?) {
+            (Some(_), Some(_)) => return Err(Error::config("Give ports or top_ports, not both.")),
+            (ports, None) => ports.map(PortsLike::parse).transpose()?,
+            (None, Some(count)) => {
+                let udp = irl_wire::Probe::resolve(&name, &args)?.protocol() == irl_wire::Protocol::Udp;
+                Some(PortSet::top(count, if udp { Transport::Udp } else { Transport::Tcp })?)
+            }
+        };
         let mut builder = Plan::builder().targets(texts(targets)?).sources(source_ip.0).probe(name, args);
+        builder = builder.order(order.parse()?);
         for path in allowlist_file {
             builder = builder.allowlist(path);
         }
@@ -220,7 +254,7 @@ impl PyPlan {
             )*};
         }
         set! {
-            ports = ports.map(PortsLike::parse).transpose()?,
+            ports = ports,
             seed = bounded("seed", seed)?,
             secret = secret.map(secret_key).transpose()?,
             source_ports = source_port.map(str::parse).transpose()?,
@@ -231,17 +265,22 @@ impl PyPlan {
             shards = bounded("shards", shards)?,
             contact = contact,
         }
-        let (list, keep) = match list_of_ips_file {
+        let (list, streamed) = match list_of_ips_file.map(|list| list.read(py)).transpose()? {
+            Some((list, streamed)) => (Some(list), streamed),
             None => (None, false),
-            Some(ListLike::Path(path)) => (Some(TargetList::from_file(path)?), false),
-            Some(ListLike::Lines(lines)) => (Some(TargetList::from_reader("-", lines.as_slice())?), true),
         };
         if let Some(list) = &list {
             builder = builder.list(list);
         }
         let plan = builder.build()?;
         check_ports(&plan)?;
-        Ok(Self { plan, list: list.filter(|_| keep), compiled: OnceLock::new(), parse })
+        let made = Made { list: Mutex::new(list), compiled: OnceLock::new() };
+        let plan = Self { plan, streamed, made: Arc::new(made), parse };
+        if streamed {
+            // Now or never: whatever is wrong with it should be said once, and of the list itself.
+            plan.compiled(py, 0)?;
+        }
+        Ok(plan)
     }
 
     /// The same plan at another rate or with another contact: what may differ from run to run.
@@ -255,7 +294,7 @@ impl PyPlan {
             plan.contact = contact;
         }
         let parse = self.parse.as_ref().map(|parse| parse.clone_ref(py));
-        Ok(Self { plan, list: self.list.clone(), compiled: self.compiled.clone(), parse })
+        Ok(Self { plan, streamed: self.streamed, made: Arc::clone(&self.made), parse })
     }
 
     /// Reads a plan file; the files it names are looked for at their path and beside the plan file.
@@ -286,7 +325,7 @@ impl PyPlan {
     ///     ConfigError: the targets came from standard input, which cannot be read again.
     ///     OSError: it cannot be written.
     fn save(&self, path: PathBuf) -> Result<()> {
-        if self.list.is_some() {
+        if self.streamed {
             return Err(Error::config(
                 "These targets were read from standard input; save them as a file and name that.",
             ));
@@ -320,6 +359,12 @@ impl PyPlan {
     #[getter]
     fn seed(&self) -> u64 {
         self.plan.seed
+    }
+
+    /// How the order is made from the seed: "random" or "spread".
+    #[getter]
+    fn order(&self) -> String {
+        self.plan.order.to_string()
     }
 
     /// The probe's name.
@@ -471,7 +516,7 @@ impl PyPlan {
     }
 
     fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<(Bound<'py, PyAny>, Bound<'py, PyTuple>)> {
-        if slf.get().list.is_some() {
+        if slf.get().streamed {
             return Err(Error::config("A plan whose targets came from standard input cannot be pickled."));
         }
         let (make, text) = (slf.get_type().getattr("from_toml")?, slf.get().plan.to_toml());

@@ -8,7 +8,7 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use irl_targets::{Permutation, Plan, PrefixIndex, PrefixSet, SecretKey, Target};
+use irl_targets::{Order, Permutation, Plan, PrefixIndex, PrefixSet, SecretKey, Target};
 
 const ROUNDS: usize = 9;
 const TARGETS: u64 = 1 << 20;
@@ -36,17 +36,19 @@ fn deny_list() -> String {
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let path = std::env::temp_dir().join(format!("irl-targets-speed-{}.txt", std::process::id()));
     std::fs::write(&path, deny_list())?;
-    let plan = |target: &str, ports: &str| {
+    let ordered = |target: &str, ports: &str, order| {
         Plan::builder()
             .target(target)
             .blocklist(&path)
             .ports(ports.parse()?)
             .seed(7)
+            .order(order)
             .secret(SecretKey::from_bytes([1; 16]))
             .shards(3)
             .build()?
             .compile(1)
     };
+    let plan = |target: &str, ports: &str| ordered(target, ports, Order::Random);
     let mut out = vec![(0, Target::default()); 256];
     let wide = plan("0.0.0.0/0", "80")?;
     let plans = [
@@ -54,6 +56,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         ("fill: the same, ports 80-379", plan("0.0.0.0/0", "80-379")?),
         ("fill: 10.0.0.0/8, one port", plan("10.0.0.0/8", "80")?),
         ("fill: 2001:db8::/80, one port", plan("2001:db8::/80", "80")?),
+        ("fill: 0.0.0.0/0 less 300, one port, order spread", ordered("0.0.0.0/0", "80", Order::Spread)?),
     ];
     for (name, plan) in &plans {
         let end = plan.len().min(TARGETS);

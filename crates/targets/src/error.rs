@@ -106,6 +106,14 @@ pub enum TargetsError {
         /// How many targets; saturates at 2^128 - 1.
         size: u128,
     },
+    /// A target set larger than a spread order can number.
+    #[error(
+        "the plan has {size} targets, and order spread takes 2^63 at most; name longer prefixes or a list, or use order random"
+    )]
+    TooManyToSpread {
+        /// How many targets.
+        size: u128,
+    },
     /// A target list of more than 2^32 - 1 entries.
     #[error("{}: a target list holds at most 4294967295 entries; split it or name prefixes instead", path.display())]
     ListTooLong {

@@ -15,7 +15,9 @@ mod ports;
 mod prefix;
 pub mod registry;
 mod search;
+pub mod spread;
 mod target_set;
+mod top_ports;
 
 pub use error::{Origin, Result, TargetsError};
 pub use family::{Family, address_bits};
@@ -28,4 +30,6 @@ pub use plan::{
 pub use ports::PortSet;
 pub use prefix::PrefixSet;
 pub use search::PrefixIndex;
+pub use spread::Spread;
 pub use target_set::{ListTargets, Product, Target, TargetCounts, TargetSet};
+pub use top_ports::Transport;

@@ -18,7 +18,7 @@ const fn pairs(low_bits: u32) -> usize {
 }
 
 const MOST_PAIRS: usize = 12;
-const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+pub(crate) const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 const FIRST: u64 = 0xbf58_476d_1ce4_e5b9;
 const SECOND: u64 = 0x94d0_49bb_1331_11eb;
 
@@ -287,7 +287,7 @@ impl Wide {
 
 /// SplitMix64's finaliser.
 #[inline(always)]
-fn mix(mut value: u64) -> u64 {
+pub(crate) fn mix(mut value: u64) -> u64 {
     value = (value ^ value >> 30).wrapping_mul(FIRST);
     value = (value ^ value >> 27).wrapping_mul(SECOND);
     value ^ value >> 31

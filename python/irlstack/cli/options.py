@@ -4,7 +4,7 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, BinaryIO, Literal
 
 from cyclopts import Group, Parameter
 
@@ -28,6 +28,8 @@ class PlanOptions:
 
     target_ports: Annotated[str | None, Parameter(alias="-p", group=TARGETS)] = None
     """Ports of each address: 80, 80,443, 8000-8010 or *."""
+    top_ports: Annotated[int | None, Parameter(group=TARGETS)] = None
+    """Instead of -p: so many of the most common TCP ports, or with -M udp of UDP's."""
     probe_module: Annotated[str, Parameter(alias="-M", group=TARGETS)] = "tcp_synscan"
     """tcp_synscan (the default), tcp_synackscan, icmp_echoscan, udp, dns or ntp."""
     probe_args: Annotated[str | None, Parameter(group=TARGETS)] = None
@@ -44,12 +46,14 @@ class PlanOptions:
 
     seed: Annotated[int | None, Parameter(alias="-e", group=ORDER)] = None
     """Fixes the order; random when not given."""
+    order: Annotated[Literal["random", "spread"], Parameter(group=ORDER)] = "random"
+    """random (the default): the first are a sample of all. spread: no network is probed twice within its share."""
     max_targets: Annotated[str | None, Parameter(alias="-n", group=ORDER)] = None
     """At most so many targets, or a share such as 1%, over all shards."""
     shards: Annotated[int | None, Parameter(group=ORDER)] = None
     """Into how many shards the run is cut."""
     probes: Annotated[int | None, Parameter(alias="-P", group=ORDER)] = None
-    """Probes a target."""
+    """Probes a target, one right after the other; the column probe_num, from 0, tells which was answered."""
 
     rate: Annotated[str | None, Parameter(alias="-r", group=SENDING)] = None
     """Probes a second, 100k or 1.5M; 0 = as fast as goes without loss of ours. Default 10k."""
@@ -80,20 +84,24 @@ class PlanOptions:
             return loaded.replace(rate=self.rate_for(loaded), contact=self.contact)
         probe = irl.Probe.resolve(self.probe_module, parse_probe_args(self.probe_module, self.probe_args))
         blocklist = list(self.blocklist_file) or ([policy.blocklist_file] if policy.blocklist_file else [])
-        list_of_ips: Path | bytes | None = self.list_of_ips_file
+        count, share = (None, None) if self.max_targets is None else quantity.parse_share("-n", self.max_targets)
+        list_of_ips: Path | bytes | BinaryIO | None = self.list_of_ips_file
         if STANDARD_STREAM in (*targets, str(list_of_ips)):
             if len(targets) + (list_of_ips is not None) > 1:
                 raise ConfigError("Targets come from standard input (-) or from elsewhere, not both.")
-            targets, list_of_ips = (), sys.stdin.buffer.read()
+            # A share needs two plans of one list; else it is read as it comes.
+            targets, list_of_ips = (), sys.stdin.buffer if share is None else sys.stdin.buffer.read()
 
         def build(max_targets: int | None, rate: int | None) -> irl.Plan:
             return irl.Plan(
                 *targets,
                 ports=self.target_ports,
+                top_ports=self.top_ports,
                 list_of_ips_file=list_of_ips,
                 allowlist_file=self.allowlist_file,
                 blocklist_file=blocklist,
                 seed=self.seed,
+                order=self.order,
                 probe_module=self.probe_module,
                 probe_args=probe.args,
                 source_ip=[address for each in self.source_ip for address in each.split(",")],
@@ -109,16 +117,11 @@ class PlanOptions:
         rate = None if self.rate is None else parse_rate(self.rate)
         if rate is None and self.bandwidth is None and policy.rate is not None:
             rate = math.floor(policy.rate)
-        count, share = (None, None) if self.max_targets is None else quantity.parse_share("-n", self.max_targets)
         plan = build(count, rate)
-        if share is None and self.bandwidth is None:
-            return plan
         if share is not None:
-            count = max(1, math.ceil(plan.counts()["kept"] * share * len_ports(plan)))
-        if self.bandwidth is not None:
-            rate = self._rate_of_bandwidth(plan)
-        # The key, and the seed unless given, are drawn anew; nothing has been sent or shown that they would contradict.
-        return build(count, rate)
+            # The key, and the seed unless given, are drawn anew; nothing has been sent or shown that they contradict.
+            plan = build(max(1, math.ceil(plan.counts()["kept"] * share * len_ports(plan))), rate)
+        return plan if self.bandwidth is None else plan.replace(rate=self._rate_of_bandwidth(plan))
 
     def rate_for(self, plan: irl.Plan) -> int | None:
         """Probes a second that were asked for beside a plan; None for the plan's own."""

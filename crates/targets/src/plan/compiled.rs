@@ -2,10 +2,11 @@
 
 use std::sync::Arc;
 
-use super::Plan;
+use super::{Order, Plan};
 use crate::error::{Result, TargetsError};
 use crate::list::TargetList;
 use crate::permutation::Permutation;
+use crate::spread::{self, Spread};
 use crate::target_set::{Target, TargetSet};
 
 /// Targets permuted at a time: their indices stay in registers and the first-level cache.
@@ -25,11 +26,18 @@ pub struct CompiledPlan {
 #[derive(Debug)]
 struct Inner {
     set: TargetSet,
-    permutation: Permutation,
+    sequence: Sequence,
     /// Positions of all shards together.
     total: u64,
     shards: u32,
     fingerprint: String,
+}
+
+/// The plan's order of its targets.
+#[derive(Debug)]
+enum Sequence {
+    Random(Permutation),
+    Spread(Spread),
 }
 
 impl Plan {
@@ -58,9 +66,15 @@ impl Plan {
             Some(max) => size.min(u128::from(max)) as u64,
             None => u64::try_from(size).map_err(|_| TargetsError::TooManyTargets { size })?,
         };
-        let permutation = Permutation::new(size, self.seed);
+        let sequence = match self.order {
+            Order::Random => Sequence::Random(Permutation::new(size, self.seed)),
+            Order::Spread => {
+                let within = u64::try_from(size).ok().filter(|&size| size <= spread::LARGEST);
+                Sequence::Spread(Spread::new(within.ok_or(TargetsError::TooManyToSpread { size })?, self.seed))
+            }
+        };
         let fingerprint = self.fingerprint()?;
-        let inner = Inner { set, permutation, total, shards: self.shards, fingerprint };
+        let inner = Inner { set, sequence, total, shards: self.shards, fingerprint };
         Ok(CompiledPlan { inner: Arc::new(inner), shard })
     }
 
@@ -109,9 +123,15 @@ impl CompiledPlan {
         &self.inner.set
     }
 
-    /// The order.
-    pub fn permutation(&self) -> &Permutation {
-        &self.inner.permutation
+    /// The index visited at a position of the whole plan.
+    ///
+    /// # Panics
+    /// When the position is not below the number of targets.
+    pub fn index_at(&self, position: u64) -> u128 {
+        match &self.inner.sequence {
+            Sequence::Random(permutation) => permutation.index(u128::from(position)),
+            Sequence::Spread(spread) => u128::from(spread.index(position)),
+        }
     }
 
     /// [`Plan::fingerprint`] of the plan this was compiled from.
@@ -127,22 +147,49 @@ impl CompiledPlan {
         let step = u64::from(self.inner.shards);
         // The last position of the shard is below the total, so nothing here overflows for positions that exist.
         let mut position = first.wrapping_mul(step).wrapping_add(u64::from(self.shard));
-        let Some(narrow) = self.inner.permutation.narrow() else {
+        let permutation = match &self.inner.sequence {
+            Sequence::Random(permutation) => permutation,
+            Sequence::Spread(spread) => {
+                if count > 0 {
+                    let mut cursor = spread.cursor(position);
+                    self.resolve(out, |indices| cursor.fill(step, indices));
+                }
+                return count;
+            }
+        };
+        let Some(narrow) = permutation.narrow() else {
             for slot in out {
-                let index = self.inner.permutation.index(u128::from(position));
+                let index = permutation.index(u128::from(position));
                 *slot = (position, self.inner.set.get(index));
                 position = position.wrapping_add(step);
             }
             return count;
         };
+        self.resolve(out, |indices| {
+            narrow.fill(position, step, indices);
+            position = position.wrapping_add(step.wrapping_mul(indices.len() as u64));
+        });
+        count
+    }
+
+    /// Writes the targets of the indices that `next` gives, a batch at a time.
+    #[inline(always)]
+    fn resolve(&self, out: &mut [(u64, Target)], mut next: impl FnMut(&mut [u64])) {
         let mut indices = [0; BATCH];
         for batch in out.chunks_mut(BATCH) {
             let indices = &mut indices[..batch.len()];
-            narrow.fill(position, step, indices);
-            position = position.wrapping_add(step.wrapping_mul(indices.len() as u64));
+            next(indices);
             self.inner.set.resolve(indices, batch);
         }
-        count
+    }
+
+    /// Whether slots are indices, which needs indices of 64 bits; else they are positions.
+    #[inline]
+    fn slots_are_indices(&self) -> bool {
+        match &self.inner.sequence {
+            Sequence::Random(permutation) => permutation.narrow().is_some(),
+            Sequence::Spread(_) => true,
+        }
     }
 
     /// Slot and target of one position of this shard; `None` past its end.
@@ -153,7 +200,7 @@ impl CompiledPlan {
 
     /// How many slots there are: the size of an answered map, in bits.
     pub fn slots(&self) -> u128 {
-        if self.inner.permutation.narrow().is_some() { self.inner.set.len() } else { u128::from(self.inner.total) }
+        if self.slots_are_indices() { self.inner.set.len() } else { u128::from(self.inner.total) }
     }
 
     /// The slot of a target, if it is in the target set; where slots are positions, only if it is among the targets of
@@ -161,7 +208,7 @@ impl CompiledPlan {
     #[inline]
     pub fn slot_of(&self, target: Target) -> Option<u64> {
         let index = self.inner.set.index_of(target)?;
-        if self.inner.permutation.narrow().is_some() {
+        if self.slots_are_indices() {
             return Some(index as u64);
         }
         self.position_of_index(index)
@@ -181,7 +228,11 @@ impl CompiledPlan {
     }
 
     fn position_of_index(&self, index: u128) -> Option<u64> {
-        let position = u64::try_from(self.inner.permutation.position(index)).ok()?;
+        let position = match &self.inner.sequence {
+            Sequence::Random(permutation) => u64::try_from(permutation.position(index)).ok()?,
+            // An index is below the size, which has 64 bits.
+            Sequence::Spread(spread) => spread.position(index as u64),
+        };
         (position < self.inner.total).then_some(position)
     }
 }

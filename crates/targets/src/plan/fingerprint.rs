@@ -34,7 +34,7 @@ impl Plan {
         form.set("blocklist", self.blocklist.iter().map(hash).collect());
         form.field("ports", &self.ports.to_string());
         form.field("seed", &self.seed.to_string());
-        form.field("order", &format!("{:?}", self.order).to_lowercase());
+        form.field("order", &self.order.to_string());
         form.field("max-targets", &self.max_targets.map_or(String::new(), |count| count.to_string()));
         form.field("probes", &self.probes.to_string());
         form.field("shards", &self.shards.to_string());

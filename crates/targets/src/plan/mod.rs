@@ -9,9 +9,11 @@ mod secret;
 mod text;
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::fs;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -109,6 +111,11 @@ pub enum Order {
     /// A keyed permutation; any prefix of the order is an equal-probability sample.
     #[default]
     Random,
+    /// A golden-angle order: no network is probed twice within a third of its share of the run ([`Spread`]); a list
+    /// is sorted by address for it.
+    ///
+    /// [`Spread`]: crate::Spread
+    Spread,
 }
 
 /// A probe by name and arguments; `measure` resolves it to frames.
@@ -134,6 +141,27 @@ pub struct Versions {
     pub cookie: u32,
     /// The snapshot date of IANA's registries.
     pub registry: String,
+}
+
+impl FromStr for Order {
+    type Err = TargetsError;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "random" => Ok(Self::Random),
+            "spread" => Ok(Self::Spread),
+            _ => Err(TargetsError::value("order", format!("{text:?}"), "an order is random or spread")),
+        }
+    }
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Random => "random",
+            Self::Spread => "spread",
+        })
+    }
 }
 
 impl Default for Versions {

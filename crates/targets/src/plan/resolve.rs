@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use super::Plan;
+use super::{Order, Plan};
 use crate::error::{Origin, Result, TargetsError};
 use crate::list::TargetList;
 use crate::prefix::{PrefixSet, SetParser, for_each_line};
@@ -96,7 +96,11 @@ impl Plan {
         if list.family() != self.family {
             return Err(TargetsError::value("family", self.family, "the target list is of the other family"));
         }
-        let entries = list.into_entries();
+        let mut entries = list.into_entries();
+        if self.order == Order::Spread {
+            // Neighbours in the index space have to be neighbours in the network.
+            entries.sort();
+        }
         let all_special = entries.addresses().all(|address| not_global(self.family).contains(address));
         let special = PrefixIndex::new(if all_special { never(self.family) } else { not_global(self.family) }.clone());
         let denied = PrefixIndex::new(self.denied()?);
