@@ -83,7 +83,10 @@ impl Read for Stream {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         Python::attach(|py| {
             if self.piece.as_ref().is_none_or(|piece| piece.as_bytes(py).len() == self.at) {
-                let piece = self.stream.bind(py).call_method1("read", (PIECE,))?;
+                // A buffered `read` asks again and again until it has all, deaf to a signal in between.
+                let stream = self.stream.bind(py);
+                let method = if stream.hasattr("read1")? { "read1" } else { "read" };
+                let piece = stream.call_method1(method, (PIECE,))?;
                 self.piece = Some(piece.cast_into::<PyBytes>()?.unbind());
                 self.at = 0;
             }

@@ -183,7 +183,7 @@ fn product(a: u64, b: u64, modulus: u64) -> u64 {
 /// Maps 128 random bits to `0..bound`; uneven by at most bound / 2^128.
 fn scaled(random: u128, bound: u64) -> u64 {
     let (high, low, bound) = (random >> 64, random & u128::from(u64::MAX), u128::from(bound));
-    ((high * bound + (low * bound >> 64)) >> 64) as u64
+    ((high * bound + ((low * bound) >> 64)) >> 64) as u64
 }
 
 /// The sum over i below `count` of floor((slope * i + offset) / divisor), modulo 2^128, by Euclid's algorithm.

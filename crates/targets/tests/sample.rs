@@ -1,6 +1,9 @@
 //! The claim that a scan's first percent stands for the whole: what a plan probes first is an equal-probability sample
 //! of its targets, whatever its prefixes, ports and deny list. Seeds are fixed, so a test that passes passes always.
 
+use std::path::PathBuf;
+use std::sync::LazyLock;
+
 use irl_targets::{CompiledPlan, Order, Plan, Target};
 
 const BLOCKS: usize = 64;
@@ -15,12 +18,17 @@ fn deviate(chi: f64, degrees: f64) -> f64 {
     ((chi / degrees).cbrt() - (1.0 - spread)) / spread.sqrt()
 }
 
+/// Written once, because tests that run side by side read it.
+static DENIED: LazyLock<PathBuf> = LazyLock::new(|| {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("sample-deny-{}.txt", std::process::id()));
+    std::fs::write(&path, "10.1.128.0/19\n10.9.0.16/28\n10.9.3.0-10.9.3.77\n").unwrap();
+    path
+});
+
 /// Six unequal prefixes with three ports, less a deny list that cuts two of them.
 fn plan(seed: u64, order: Order) -> CompiledPlan {
-    let path = std::env::temp_dir().join(format!("irl-sample-{}.txt", std::process::id()));
-    std::fs::write(&path, "10.1.128.0/19\n10.9.0.16/28\n10.9.3.0-10.9.3.77\n").unwrap();
     let targets = ["10.1.0.0/16", "10.3.3.0/24", "10.9.0.0/20", "10.40.0.0/15", "10.77.7.7", "10.80.0.0/18"];
-    let builder = Plan::builder().targets(targets).blocklist(&path).ports("80,443,8080".parse().unwrap());
+    let builder = Plan::builder().targets(targets).blocklist(&*DENIED).ports("80,443,8080".parse().unwrap());
     builder.seed(seed).order(order).build().unwrap().compile(0).unwrap()
 }
 

@@ -133,7 +133,9 @@ impl Shape {
     /// The compiled plan; `None` where nothing is left.
     fn compile(&self, shards: u32) -> Option<CompiledPlan> {
         let deny = self.denied.iter().map(|&prefix| self.range(prefix) + "\n").collect::<String>();
-        let path = std::env::temp_dir().join(format!("irl-spread-{}-{:x}.txt", std::process::id(), self.seed));
+        // Tests that run side by side have a file each.
+        let name = format!("irl-spread-{}-{:?}.txt", std::process::id(), std::thread::current().id());
+        let path = std::env::temp_dir().join(name);
         std::fs::write(&path, deny).unwrap();
         let builder = self.builder().blocklist(&path).shards(shards);
         let compiled = match &self.listed {
