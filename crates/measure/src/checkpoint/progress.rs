@@ -124,7 +124,7 @@ impl Delivered {
 
     /// The same once nothing more is waited for.
     pub(crate) fn all_done(&mut self) -> Place {
-        self.done = self.passed.drain(..).last().map_or(self.done, |(_, place)| place);
+        self.done = self.passed.drain(..).next_back().map_or(self.done, |(_, place)| place);
         self.done
     }
 
