@@ -368,6 +368,8 @@ def resume(
             raise ConfigError(f"{name} cannot be changed of a scan that is gone on with.")
         (link if name in link else keywords)[name] = value
     opened = _Link(**link)
+    if (opened.engine == "sim") != (header["link"]["engine"] == "sim"):
+        raise ConfigError("A simulated scan is gone on with in the simulation, and a real one on an interface.")
     plan = saved.plan.replace(rate=rate, contact=contact)
     asked = Request(
         (),

@@ -244,15 +244,31 @@ def test_a_half_written_end_is_passed_over(command: Command, tmp_path: Path) -> 
     assert read(tmp_path / "out.csv").equals(read(tmp_path / "whole.csv"))
 
 
-def test_permission_is_asked_for_anew(command: Command, tmp_path: Path) -> None:
+def test_permission_is_asked_for_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irlstack.policy.config_files", list)
     (tmp_path / "deny.txt").write_text("")
-    scan = ["scan", "9.9.9.0/24", "-p", "80", "--engine", "sim", "-r", "100", "--contact", "scan@example.org"]
-    asked = [*scan, "-b", "deny.txt", "--authorized", "ticket 1", "-o", "out.csv", "-t", "0.3", "-c", "0.1"]
-    assert command(*asked).status == 0
-    if not (tmp_path / "out.csv.checkpoint").exists():
-        pytest.fail("the run was to be cut short")
-    done = command("scan", "--resume", "out.csv.checkpoint")
-    assert done.status in (0, 3)
+    plan = irl.Plan(
+        "9.9.9.0/24", ports=80, rate=100, contact="scan@example.org", blocklist_file=[tmp_path / "deny.txt"]
+    )
+    link: dict[str, Any] = {"interface": ["nope"], "engine": "packet", "dad": "fast", "batch": 128}
+    link |= dict.fromkeys(("world", "impairment", "gateway_mac", "source_mac", "vlan"))
+    link["iplayer"] = False
+    recipe = irl.checkpoint.Recipe(plan, {}, link)
+    about = {"seed_provided": False, "notes": None, "user_metadata": None}
+    record = {"header": True, "output_module": None}
+    path = tmp_path / "out.checkpoint"
+    irl.checkpoint.create(path, recipe, [tmp_path / "out.csv"], record, about, 1.0)
+    assert b"ticket" not in path.read_bytes(), "who authorised a session authorised that one"
+    with pytest.raises(irl.PolicyError, match="authorised"):
+        irl.resume(path)
+    irl.resume(path, authorized="ticket 2")
+    assert not (tmp_path / "out.csv").exists(), "and nothing begins before it is written"
+
+
+def test_a_simulated_scan_stays_one(command: Command, tmp_path: Path) -> None:
+    assert command(*SCAN, "-r", "200k", "-o", "out.csv", "-t", "0.3").status == 0
+    done = command("scan", "--resume", "out.csv.checkpoint", "--engine", "packet", "-i", "lo")
+    assert (done.status, "gone on with in the simulation" in done.err) == (2, True)
 
 
 def test_runs_that_cannot_be_gone_on_with_say_so(tmp_path: Path) -> None:

@@ -29,6 +29,7 @@ fn main() {
     });
     least("probes, frames looked at and not answered", Scripted::default, |_| {});
     least("probes, every target answers, no RST", Scripted::open, |config| config.reset = false);
+    least("the same with a checkpoint", Scripted::open, |config| (config.reset, config.checkpointed) = (false, true));
     least("probes, every target answers, with RSTs", Scripted::open, |_| {});
     walk();
     for suffix in ["parquet", "csv", "jsonl"] {
@@ -42,13 +43,20 @@ fn walk() {
     for _ in 0..ROUNDS {
         let mut config = support::config(TARGETS, ScanRate::PerSecond(1e9));
         (config.cooldown, config.queue, config.reset, config.reprobe) = (Duration::ZERO, 64, false, 1);
-        let scan = Scan::start(config, Arc::new(Handle(Arc::new(Scripted::open())))).expect("the scan starts");
+        // Where nobody is silent there is no later pass.
+        let answer = |frame: &[u8], out: &mut Vec<u8>| {
+            if frame[30..34] != [10, 0, 0, 0] {
+                support::syn_ack(frame, out);
+            }
+        };
+        let network = Scripted { answer: Box::new(answer), ..Scripted::default() };
+        let scan = Scan::start(config, Arc::new(Handle(Arc::new(network)))).expect("the scan starts");
         while !matches!(scan.next_batch(Duration::from_secs(1)).expect("the scan runs"), Next::End) {}
         let pass = scan.passes().pop().expect("there are two");
-        assert_eq!(pass.sent, 0, "all have answered");
+        assert_eq!(pass.sent, 1, "all others have answered");
         best = best.min(pass.end_s.expect("it is over") - pass.start_s);
     }
-    println!("{:<48} {:7.1} ns a target", "a later pass where every target has answered", best * 1e9 / PROBES);
+    println!("{:<48} {:7.1} ns a target", "a later pass where all but one have answered", best * 1e9 / PROBES);
 }
 
 /// What the reader pays for a row of the default columns.

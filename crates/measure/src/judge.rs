@@ -182,7 +182,7 @@ impl Answers for Judge {
     }
 
     fn marks(&mut self) -> Marks {
-        self.marks.as_mut().map(std::mem::take).unwrap_or_default()
+        self.marks.as_mut().map(Marks::take).unwrap_or_default()
     }
 
     fn end(&mut self, _: &mut Gate, here: &Here<'_>) -> Result<(), LinkError> {

@@ -40,6 +40,15 @@ pub(crate) struct Parked {
     first: u64,
 }
 
+/// A target that may not be probed yet.
+#[derive(Clone, Copy)]
+pub(crate) struct Held {
+    number: u64,
+    target: Target,
+    /// The first position of its block.
+    first: u64,
+}
+
 /// Where frames come from: targets in the plan's order, or of a list.
 pub(crate) struct Supply {
     pub(crate) plan: CompiledPlan,
@@ -58,7 +67,7 @@ pub(crate) struct Supply {
     /// On-link targets that wait for a MAC, and since when.
     pub(crate) parked: VecDeque<Parked>,
     /// Targets that may not be probed yet, and how many of `batch` are among those that waited and now may.
-    pub(crate) held: VecDeque<(u64, Target)>,
+    pub(crate) held: VecDeque<Held>,
     /// How often a target had to wait so.
     pub(crate) held_back: u64,
     pub(crate) allowed: usize,
@@ -112,13 +121,15 @@ impl Supply {
         let taken = shared.positions(self.pass).load(Ordering::Acquire).min(self.len(shared));
         let batch = (self.next < self.batch.len()).then_some(self.first);
         let parked = self.parked.iter().map(|waiting| waiting.first);
-        Place { pass: self.pass, position: parked.chain(batch).fold(taken, u64::min) }
+        let held = self.held.iter().map(|waiting| waiting.first);
+        Place { pass: self.pass, position: parked.chain(held).chain(batch).fold(taken, u64::min) }
     }
 
     /// Takes out the targets of which not every probe was built.
     pub(crate) fn left(&mut self) -> Vec<(u64, Target)> {
         let parked = self.parked.drain(..).map(|waiting| (waiting.number, waiting.target));
-        self.batch.drain(..).skip(self.next).chain(parked).chain(self.held.drain(..)).collect()
+        let held = self.held.drain(..).map(|waiting| (waiting.number, waiting.target));
+        self.batch.drain(..).skip(self.next).chain(parked).chain(held).collect()
     }
 
     /// Builds the next frame; `None` when there is none at present. Targets that may not be probed yet wait for later.
@@ -137,7 +148,7 @@ impl Supply {
             }
             let (number, target) = self.batch[self.next];
             if self.next >= self.allowed && self.probe_num == 0 && !may_probe(target) {
-                self.held.push_back((number, target));
+                self.held.push_back(Held { number, target, first: self.first });
                 self.held_back += 1;
                 self.next += 1;
                 continue;
@@ -273,12 +284,15 @@ impl Supply {
     fn release(&mut self, may_probe: &mut impl FnMut(Target) -> bool) {
         self.next = 0;
         self.batch.clear();
+        // Of several blocks.
+        self.first = u64::MAX;
         for _ in 0..self.held.len().min(LOOKED_AT) {
-            let Some((number, target)) = self.held.pop_front() else { break };
-            if may_probe(target) {
-                self.batch.push((number, target));
+            let Some(waiting) = self.held.pop_front() else { break };
+            if may_probe(waiting.target) {
+                self.first = self.first.min(waiting.first);
+                self.batch.push((waiting.number, waiting.target));
             } else {
-                self.held.push_back((number, target));
+                self.held.push_back(waiting);
             }
         }
         self.allowed = self.batch.len();

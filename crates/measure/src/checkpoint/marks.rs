@@ -16,8 +16,19 @@ impl Marks {
         if success { &mut self.succeeded } else { &mut self.answered }.push(slot);
     }
 
+    /// Takes those so far out, and makes room for as many.
+    pub(crate) fn take(&mut self) -> Self {
+        let room = |slots: &Vec<u64>| Vec::with_capacity(slots.len());
+        let next = Self { answered: room(&self.answered), succeeded: room(&self.succeeded) };
+        std::mem::replace(self, next)
+    }
+
     /// Takes over those of another.
     pub(crate) fn append(&mut self, mut other: Self) {
+        if self.answered.is_empty() && self.succeeded.is_empty() {
+            *self = other;
+            return;
+        }
         self.answered.append(&mut other.answered);
         self.succeeded.append(&mut other.succeeded);
     }
