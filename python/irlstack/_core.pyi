@@ -33,6 +33,7 @@ __all__ = [
     "Targets",
     "World",
     "__version__",
+    "check_filter",
     "exchange_fields",
     "interface",
     "pcap_version",
@@ -334,6 +335,7 @@ class RawStack:
         reprobe_wait: float | None = None,
         recheck: float | None = None,
         recheck_rate: float = 1000.0,
+        output_filter: str | None = None,
         checkpoint: RawCheckpoint | None = None,
     ) -> RawRun: ...
     def exchange(
@@ -372,6 +374,7 @@ def record_run(
     each_second: Callable[[str, str], object] | None,
     checkpoint: RawCheckpoint | None = None,
 ) -> tuple[str, Exception | None, bool, bool, bool]: ...
+def check_filter(text: str, family: str) -> None: ...
 def refuse_early(plan: Plan, policy: Policy, opens: bool) -> None: ...
 def exchange_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
 def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...

@@ -22,6 +22,7 @@ FIXED = frozenset(
         "recheck",
         "max_results",
         "output_fields",
+        "output_filter",
         "no_rst",
         "rows",
         "dedup_method",

@@ -8,7 +8,17 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Any, BinaryIO, Literal, TypedDict
 
 from irlstack import checkpoint as checkpoints
-from irlstack._core import DEFAULT_RATE, Plan, Probe, RawCheckpoint, RawList, RawRun, RawStack, refuse_early
+from irlstack._core import (
+    DEFAULT_RATE,
+    Plan,
+    Probe,
+    RawCheckpoint,
+    RawList,
+    RawRun,
+    RawStack,
+    check_filter,
+    refuse_early,
+)
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -106,6 +116,8 @@ class ScanKeywords(RunKeywords, total=False):
         recheck_rate: how fast, at most, in probes a second.
         no_rst: do not answer SYN-ACKs with a RST of ours.
         rows: "success", each target once, or "all" answers.
+        output_filter: which answers become rows instead, in ZMap's words: "success = 1 && ttl > 64"; fields need not be
+            among the columns (docs/outputs.md).
         dedup_method: how repeats are recognised: "full", by a map of all targets that must fit `max_memory`; "window",
             by the targets that answered last, as many as fit; "none": repeats are rows too, only marked as such;
             "default": full where it fits, otherwise window.
@@ -116,6 +128,7 @@ class ScanKeywords(RunKeywords, total=False):
     recheck_rate: float
     no_rst: bool
     rows: Literal["success", "all"]
+    output_filter: str | None
     dedup_method: Literal["default", "full", "window", "none"]
 
 
@@ -200,6 +213,10 @@ class Request:
         # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
         self.plan.targets(shard=self.keywords.get("shard", 0))
         refuse_early(self.plan, policy, opens)
+        if self.keywords.get("output_filter") is not None:
+            if "rows" in self.keywords:
+                raise ConfigError("Either rows says which answers become rows, or output_filter: give one of them.")
+            check_filter(self.keywords["output_filter"], self.plan.family)
 
         user_metadata = run.get("user_metadata")
         self.about = About(

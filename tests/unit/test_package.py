@@ -99,6 +99,7 @@ WRAPPED = {
     "interface": "irlstack.doctor.examine",
     "pcap_version": "irlstack.bench.tx.contenders",
     "record_run": "irlstack.run.Run.record",
+    "check_filter": "irlstack.request.Request",
     "refuse_early": "irlstack.request.Request",
 }
 

@@ -14,6 +14,7 @@ use irl_wire::{Mac, PortRange};
 use crate::answers::{Answers, Here, Ours};
 use crate::checkpoint::Marks;
 use crate::fields::{plain, u16_at, u32_at, u128_at};
+use crate::filter::Filter;
 use crate::passes;
 use crate::rows::{Class, Row, RowBuilder, TcpOptions};
 use crate::scan::{RowSelection, ScanConfig};
@@ -90,6 +91,9 @@ pub(crate) struct Judge {
     /// For a probe whose answers are known by match rules.
     whole: Option<Whole>,
     selection: RowSelection,
+    filter: Option<Filter>,
+    /// Names of the probe's own classes, for it.
+    classes: Vec<String>,
     reset: bool,
     rows: RowBuilder,
     /// Answers that were read and not settled, and their payloads.
@@ -206,6 +210,8 @@ impl Judge {
             ours,
             whole: (!classes.is_empty()).then(|| Whole::new(classes, config.plan.family)),
             selection: config.rows,
+            filter: config.filter.clone(),
+            classes: classes.iter().map(|class| class.name.clone()).collect(),
             reset: config.reset,
             rows: RowBuilder::new(config.plan.family, &config.columns, &names),
             answers: Vec::new(),
@@ -247,6 +253,7 @@ impl Judge {
             }
         }
         let selected = match self.selection {
+            _ if self.filter.is_some() => self.filter.as_ref().is_some_and(|filter| filter.wants(row, &self.classes)),
             RowSelection::All => true,
             RowSelection::Successes => success,
             RowSelection::Success => success && !row.repeat,

@@ -15,6 +15,7 @@ mod columns;
 pub mod error;
 pub mod exchange;
 mod fields;
+pub mod filter;
 pub mod further;
 mod judge;
 pub mod listing;

@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::exchange::request::Request;
 use crate::exchange::session::{Close, Until};
 use crate::exchange::{ExchangeConfig, ExchangeRows};
+use crate::filter::Filter;
 use crate::map::MapMode;
 use crate::probed;
 use crate::run::Run;
@@ -106,9 +107,10 @@ pub fn document(run: &Run, about: &About) -> Value {
         "max_results": config.max_results,
         "min_hitrate": config.min_hitrate,
         "max_sendto_failures": config.max_sendto_failures,
-        "filter_duplicates": config.rows == RowSelection::Success || run.exchange().is_some(),
-        "filter_unsuccessful": config.rows != RowSelection::All,
+        "filter_duplicates": (config.filter.is_none() && config.rows == RowSelection::Success) || run.exchange().is_some(),
+        "filter_unsuccessful": config.filter.is_none() && config.rows != RowSelection::All,
         "rows_selected": match config.rows {
+            _ if config.filter.is_some() => "by the filter",
             RowSelection::All => "all",
             RowSelection::Success => "success",
             RowSelection::Successes => "success, repeats too",
@@ -159,6 +161,7 @@ pub fn document(run: &Run, about: &About) -> Value {
     });
     let losses = json!({
         "reprobe_wait_secs": config.reprobe_wait.map(|wait| wait.as_secs_f64()),
+        "output_filter": config.filter.as_ref().map(Filter::text),
         "recheck_share": config.recheck,
         "recheck_rate": config.recheck.map(|_| config.recheck_rate),
         "loss": run.loss(),

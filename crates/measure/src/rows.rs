@@ -183,12 +183,12 @@ fn values(column: Column, family: Family, classes: &[&str]) -> Box<dyn Values<Ro
     }
 }
 
-fn timestamps(row: &Row) -> Option<TcpOptions> {
+pub(crate) fn timestamps(row: &Row) -> Option<TcpOptions> {
     row.tcp.filter(|tcp| tcp.bits & options::TIMESTAMPS != 0)
 }
 
 /// ZMap's words for the codes of ICMP destination unreachable (RFC 792, 1122, 1812; ICMPv6: RFC 4443).
-fn unreachable(family: Family, row: &Row) -> Option<&'static str> {
+pub(crate) fn unreachable(family: Family, row: &Row) -> Option<&'static str> {
     let (kind, code) = row.icmp?;
     match (family, kind, code) {
         (Family::V4, 3, 0) | (Family::V6, 1, 0) => Some("network unreachable"),

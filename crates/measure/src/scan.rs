@@ -14,6 +14,7 @@ pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
 use crate::checkpoint::Saved;
 use crate::error::MeasureError;
+use crate::filter::Filter;
 use crate::judge::Judge;
 use crate::map::Dedup;
 use crate::passes;
@@ -86,6 +87,8 @@ pub struct ScanConfig {
     pub reset: bool,
     /// Which answers become rows.
     pub rows: RowSelection,
+    /// Which answers become rows instead, where that is said (`--output-filter`).
+    pub filter: Option<Filter>,
     /// The columns.
     pub columns: Vec<Column>,
     /// Bytes for the answered map.
@@ -124,6 +127,7 @@ impl ScanConfig {
             max_sendto_failures: None,
             reset: true,
             rows: RowSelection::default(),
+            filter: None,
             columns: Column::defaults().to_vec(),
             max_memory: 1 << 30,
             dedup: Dedup::default(),

@@ -69,7 +69,7 @@ mod _core {
     #[pymodule_export]
     use crate::schema::{exchange_fields, scan_fields};
     #[pymodule_export]
-    use crate::stack::{PyStack, refuse_early};
+    use crate::stack::{PyStack, check_filter, refuse_early};
     #[pymodule_export]
     use crate::targets::PyTargets;
 

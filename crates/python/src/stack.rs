@@ -10,6 +10,7 @@ use irl_link::{EngineInfo, Network, PolicySettings, Rate};
 use irl_measure::exchange::request::Request;
 use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
 use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
+use irl_measure::filter::Filter;
 use irl_measure::listing::{LONGEST_NAME, LONGEST_REQUEST};
 use irl_measure::{Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
@@ -24,6 +25,7 @@ use crate::list::PyList;
 use crate::output;
 use crate::plan::{PyPlan, bounded};
 use crate::policy::{self, PolicyLike};
+use crate::prefix::parse_family;
 use crate::run::PyRun;
 use crate::world::PyWorld;
 
@@ -156,7 +158,7 @@ impl PyStack {
     /// Starts a scan; on several networks, with a thread for each unless more are asked for.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
         min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
-        reprobe_wait=None, recheck=None, recheck_rate=1000.0, checkpoint=None))]
+        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -182,6 +184,7 @@ impl PyStack {
         reprobe_wait: Option<f64>,
         recheck: Option<f64>,
         recheck_rate: f64,
+        output_filter: Option<&str>,
         checkpoint: Option<&PyCheckpoint>,
     ) -> Result<PyRun> {
         let sending = Sending {
@@ -203,6 +206,7 @@ impl PyStack {
             reprobe_wait: reprobe_wait.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
             recheck,
             recheck_rate,
+            filter: output_filter.map(|text| Filter::parse(text, plan.plan.family)).transpose()?,
             reset: !no_rst,
             rows: match rows {
                 "success" if dedup_method == "none" => RowSelection::Successes,
@@ -430,4 +434,11 @@ pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration> {
 #[pyfunction]
 pub(crate) fn refuse_early(py: Python<'_>, plan: &PyPlan, policy: PolicyLike, opens: bool) -> Result<()> {
     policy::refuse_early(&policy, &plan.plan, &plan.compiled(py, 0)?, opens)
+}
+
+/// Refuses an output filter that cannot be read, before anything is opened.
+#[pyfunction]
+pub(crate) fn check_filter(text: &str, family: &str) -> Result<()> {
+    Filter::parse(text, parse_family(family)?)?;
+    Ok(())
 }

@@ -34,8 +34,10 @@ class _Scanning:
     dedup_method: Annotated[Literal["default", "full", "window", "none"], Parameter(group=SENDING)] = "default"
     """full: every repeat is recognised, or the run refused where --max-memory is too little; window: repeats of the
     targets that answered last; none: repeats are rows too. The default is full where it fits, otherwise window."""
-    rows: Annotated[Literal["success", "all"], Parameter(group=OUTPUT)] = "success"
+    rows: Annotated[Literal["success", "all"] | None, Parameter(group=OUTPUT)] = None
     """success (the default): each target once; all: every answer."""
+    output_filter: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """Which answers become rows instead, in ZMap's words: 'success = 1 && ttl > 64'."""
     resume: Annotated[Path | None, Parameter(group=OTHER)] = None
     """Go on with a scan by its checkpoint. Plan, outputs and options are the checkpoint's; -r, -i and others that say
     how and not what may be given anew, and permission (--authorized) has to be."""
@@ -88,7 +90,7 @@ def scan(
             recheck=_share(scanning.recheck),
             recheck_rate=quantity.parse_number("--recheck-rate", scanning.recheck_rate),
             no_rst=scanning.no_rst,
-            rows=scanning.rows,
+            **_selected(scanning),
             # ZMap's habit: without a file, the address alone.
             output_fields=running.fields(output, ["saddr"]),
             max_memory=int(quantity.parse_number("--max-memory", scanning.max_memory)),
@@ -149,6 +151,15 @@ def _given(group: Any) -> dict[str, Any]:
 
 def _seconds(name: str, text: str | None) -> float | None:
     return None if text is None else quantity.parse_seconds(name, text)
+
+
+def _selected(scanning: _Scanning) -> dict[str, Any]:
+    """Which answers become rows; what is wrong with a filter is said before a file is opened."""
+    if scanning.output_filter is None:
+        return {"rows": scanning.rows or "success"}
+    if scanning.rows is not None:
+        raise ConfigError("Either --rows says which answers become rows, or --output-filter: give one of them.")
+    return {"output_filter": scanning.output_filter}
 
 
 def _share(text: str | None) -> float | None:

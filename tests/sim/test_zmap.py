@@ -1,0 +1,87 @@
+"""ZMap's command lines, as its documentation and papers have them, run unchanged: only where they go differs."""
+
+import json
+import shlex
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from tests.conftest import Command
+
+# What makes them harmless here, and short: in place of the network a synthetic one, and of all of IPv4 a part.
+HERE = "--engine sim -c 0 10.2.64.0/19"
+LINES = [
+    "zmap -p 80 -o results.csv",
+    "zmap -p 443 -n 5000 -o results.csv",
+    "zmap --target-ports=80,443 --max-targets=50% --rate=100000 --output-file=results.csv",
+    "zmap -B 10M -p 80 -N 100 -o results.csv",
+    'zmap -p 443 -O json --output-fields="saddr,daddr,sport,dport,classification" -o results.json',
+    'zmap -p 80 --output-module=csv --output-fields="*" --output-filter="success = 1 && repeat = 0" -o results.csv',
+    'zmap -p 80 -f "classification,saddr,success,repeat" --output-filter="success = 1 || success = 0" -o results.csv',
+    "zmap --probe-module=icmp_echoscan -P 2 -r 50000 -o results.csv",
+    "zmap -M udp -p 53 --probe-args=text:hello -o results.csv",
+    "zmap -M udp -p 5632 --probe-args=hex:02 --output-fields=saddr,data -o results.csv",
+    "zmap -p 80 --seed=5 --shards=3 --shard=1 -o results.csv",
+    "zmap -p 80 -w allow.txt -b deny.txt -q -u status.csv -m metadata.json -l zmap.log -o results.csv",
+    "zmap -p 80 -T 2 --cores=0,1 --cooldown-time=1 --max-runtime=1 -S 198.18.0.10 -s 50000-60000 -o results.csv",
+    "zmap -p 22 --dedup-method=full --probe-ttl=64 --max-sendto-failures=10 --retries=2 --notes=x -o results.csv",
+]
+
+
+def run(command: Command, line: str) -> list[str]:
+    name, *arguments = shlex.split(line)
+    assert name == "zmap"
+    here = shlex.split(HERE)
+    if "-w" in arguments:
+        here.pop()
+    if any(each.startswith("--cooldown-time") for each in arguments):
+        here = [each for each in here if each not in ("-c", "0")]
+    done = command("scan", *arguments, *here)
+    assert done.status == 0, done.err
+    (rows,) = (each for each in Path().iterdir() if each.name.startswith("results"))
+    return rows.read_text().splitlines()
+
+
+@pytest.mark.parametrize("line", LINES)
+def test_a_command_line_of_zmap_runs_unchanged(command: Command, line: str) -> None:
+    Path("allow.txt").write_text("10.2.64.0/18\n")
+    Path("deny.txt").write_text("10.2.70.0/24 # do not\n")
+    assert len(run(command, line)) > 20
+
+
+def test_they_do_what_zmap_does(command: Command, tmp_path: Path) -> None:
+    assert len(run(command, LINES[3])) <= 1 + 100, "at most so many results"
+    (tmp_path / "results.csv").unlink()
+    objects = [json.loads(line) for line in run(command, LINES[4])]
+    assert all(list(each) == ["saddr", "daddr", "sport", "dport", "classification"] for each in objects)
+    assert {each["sport"] for each in objects} == {443}
+    (tmp_path / "results.json").unlink()
+    everything = run(command, LINES[6])
+    assert everything[0] == "classification,saddr,success,repeat"
+    table = pl.read_csv(tmp_path / "results.csv")
+    assert set(table["classification"]) == {"synack", "rst", "icmp"}, "the filter lets failures through"
+    assert table["repeat"].sum() > 0, "and repeats"
+    (tmp_path / "results.csv").unlink()
+    filtered = run(command, LINES[5])
+    assert len(filtered) - 1 == table.filter((pl.col("success") == 1) & (pl.col("repeat") == 0)).height
+
+
+def test_a_filter_may_name_what_is_no_column_and_what_is_wrong_is_said_first(command: Command, tmp_path: Path) -> None:
+    scan = ["scan", "10.0.0.0/14", "-p", "80", "--engine", "sim", "-r", "0", "-c", "0", "-o", "rows.csv", "--json"]
+    done = command(*scan, "-f", "saddr", "--output-filter", "classification = rst && ttl > 10 || (saddr = 10.2.81.7)")
+    assert done.status == 0, done.err
+    document = json.loads(done.out.splitlines()[-1])
+    rows = (tmp_path / "rows.csv").read_text().splitlines()
+    assert rows[0] == "saddr"
+    assert "10.2.81.7" in rows
+    assert len(rows) - 1 == document["stats"]["rows"] > 300
+    assert document["output_filter"].startswith("classification = rst")
+    (tmp_path / "rows.csv").unlink()
+    for wrong, why in (("succes = 1", "character 1"), ("success = 1 &&", "at its end"), ("ttl = high", "whole number")):
+        done = command(*scan, "--output-filter", wrong)
+        assert (done.status, why in " ".join(done.err.split())) == (2, True), done.err
+        assert not (tmp_path / "rows.csv").exists()
+    done = command(*scan, "--rows", "all", "--output-filter", "success = 1")
+    assert done.status == 2
+    assert "give one of them" in " ".join(done.err.split())
