@@ -24,8 +24,8 @@ pub struct Filter {
 
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
-    All(Vec<Node>),
-    Any(Vec<Node>),
+    All(Vec<Self>),
+    Any(Vec<Self>),
     Number(Column, Op, i128),
     Text(Column, Op, String),
 }
