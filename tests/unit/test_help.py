@@ -10,7 +10,7 @@ from cyclopts import App
 from rich.cells import cell_len
 from rich.console import Console
 
-from irlstack.cli import app
+from irlstack.cli import app, console
 from tests.conftest import Command
 
 COLUMNS = 80
@@ -81,3 +81,10 @@ def test_each_name_has_a_sentence_that_takes_one_line_where_there_is_room(names:
     assert re.search(r"[.:]$", lines[2].strip()), "it says what it does"
     entries = [line.strip("│ ") for line in lines if line.startswith("│")]
     assert [each for each in entries if not re.search(r"\S {2,}\S.*[.\])]$", each)] == []
+
+
+def test_what_is_said_is_said_word_for_word(capsys: pytest.CaptureFixture[str]) -> None:
+    for text in ("in use by aa:ab:17:d9:75:64", "fd00:ab:cd::1 [red]", "2001:db8:100::"):
+        console.say(text)
+        console.complain(text)
+        assert capsys.readouterr().err == f"{text}\nirlstack: {text}\n"

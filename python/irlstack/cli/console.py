@@ -6,8 +6,8 @@ from rich.console import Console
 
 
 def words() -> Console:
-    """For everything said to a person."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    """For everything said to a person, word for word: `:ab:` in a MAC or an IPv6 address is no name of a picture."""
+    return Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
 
 
 def say(text: str, *, quiet: bool = False) -> None:
