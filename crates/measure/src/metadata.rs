@@ -8,6 +8,7 @@ use crate::exchange::session::{Close, Until};
 use crate::exchange::{ExchangeConfig, ExchangeRows};
 use crate::filter::Filter;
 use crate::map::MapMode;
+use crate::passes::Pass;
 use crate::probed;
 use crate::run::Run;
 use crate::scan::{Attachment, RowSelection};
@@ -130,7 +131,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "recv_end_time": rfc3339(times.end),
         "elapsed_s": stats.elapsed_s,
         "send_s": sent_over_s,
-        "send_rate": if sent_over_s > 0.0 { stats.probes_sent as f64 / sent_over_s } else { 0.0 },
+        "send_rate": send_rate(&run.passes(), stats.probes_sent, sent_over_s),
         "targets_scanned": stats.targets,
         "passes": run.passes(),
         "packets_sent": stats.frames_sent(),
@@ -249,6 +250,18 @@ fn interface(attachment: &Attachment, stats: &Stats) -> Value {
     })
 }
 
+/// Probes a second while they left as fast as was asked for: the waits between passes are not in it, nor is a recheck,
+/// which is slow on purpose.
+fn send_rate(passes: &[Pass], sent: u64, send_s: f64) -> f64 {
+    let walked =
+        passes.iter().filter(|pass| !pass.recheck).filter_map(|pass| Some((pass.sent, pass.end_s? - pass.start_s)));
+    let (sent, send_s) = match passes {
+        [] | [_] => (sent, send_s),
+        _ => walked.fold((0, 0.0), |(sent, send_s), (of_pass, took_s)| (sent + of_pass, send_s + took_s)),
+    };
+    if send_s > 0.0 { sent as f64 / send_s } else { 0.0 }
+}
+
 /// By how much a device's counters have moved.
 fn since((before, after): (DeviceCounters, DeviceCounters)) -> Value {
     json!({
@@ -283,5 +296,32 @@ fn clock_state() -> Value {
     match irl_link::clock::synchronised() {
         Some((synchronised, error_us)) => json!({"synchronised": synchronised, "max_error_us": error_us}),
         None => Value::Null,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neither_waits_nor_a_slow_recheck_lower_the_rate() {
+        let pass = |pass, sent, recheck, start_s, end_s| Pass {
+            pass,
+            targets: sent,
+            sent,
+            found: 0,
+            answered: 0,
+            recheck,
+            start_s,
+            end_s,
+        };
+        let passes = [
+            pass(0, 1000, false, 0.0, Some(1.0)),
+            pass(1, 500, false, 3.0, Some(3.5)),
+            pass(2, 100, true, 5.0, Some(15.0)),
+        ];
+        assert_eq!(send_rate(&passes, 1600, 15.0), 1000.0);
+        assert_eq!(send_rate(&passes[..1], 1000, 0.8), 1250.0, "from the first frame to the last");
+        assert_eq!(send_rate(&[pass(0, 0, false, 0.0, None)], 0, 0.0), 0.0);
     }
 }

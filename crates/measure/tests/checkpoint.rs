@@ -215,6 +215,57 @@ fn targets_that_wait_for_their_turn_are_not_done() {
 }
 
 #[test]
+fn a_recheck_that_was_cut_short_goes_on_where_it_was() {
+    const SHARE: f64 = 0.05;
+    const AGAIN: u64 = 3277;
+    let rechecked = |mut config: ScanConfig| {
+        config.reprobe = 0;
+        (config.recheck, config.recheck_rate) = (Some(SHARE), 5000.0);
+        config
+    };
+    let probes = |sent: &Arc<Mutex<HashMap<u32, u32>>>| {
+        sent.lock().unwrap().values().map(|count| u64::from(*count)).sum::<u64>()
+    };
+    let (first, second) = (Folder::new("recheck-a"), Folder::new("recheck-b"));
+    let sent = Arc::default();
+    let now = Instant::now();
+    // All are probed once after 0.33 s; the sample takes 0.66 s more.
+    let mut disturb = Disturb {
+        until: now + Duration::from_millis(800),
+        copy: Some((now + Duration::from_millis(750), &first.0, &second.0)),
+    };
+    let outcome = run(&first, rechecked(config(2, 200_000.0)), network(&sent), &mut disturb);
+    let before = probes(&sent);
+    assert!(
+        outcome.resumable && HOSTS < before && before < HOSTS + AGAIN,
+        "{before} probes: it was cut short elsewhere"
+    );
+    for (folder, twice) in [(&second, 5000 / 2), (&first, 5000 / 4)] {
+        let again = Arc::new(Mutex::new(sent.lock().unwrap().clone()));
+        let outcome = run(folder, rechecked(resumed(folder, 1)), network(&again), &mut for_ever());
+        assert!(outcome.error.is_none() && !outcome.resumable, "{:?}", outcome.error);
+        assert!(outcome.metadata["sessions"][1]["position"].as_u64() > Some(0), "it began anew");
+        let all = probes(&again);
+        assert!((HOSTS + AGAIN..HOSTS + AGAIN + twice).contains(&all), "{all} probes");
+        let said = &outcome.metadata["recheck"];
+        let of = |name: &str| said[name].as_u64().unwrap();
+        assert!(of("found_probed") + of("others_probed") >= AGAIN, "{said}");
+        // They answer whenever they are asked; what was under way at a commit counts as lost.
+        assert!(of("found_again") <= of("found_probed") && of("found_again") * 20 >= of("found_probed") * 19, "{said}");
+        // Those that answer their second probe.
+        let found = HOSTS * 244 / 256 + of("others_found");
+        assert!((AGAIN / 128..AGAIN / 32).contains(&of("others_found")), "{said}");
+        assert_eq!(outcome.metadata["found"], found);
+        let mut rows = folder.rows();
+        rows.retain(|row| row.ends_with(",0"));
+        assert_eq!(rows.len() as u64, found + HOSTS * 4 / 256, "each once, and those that answered with a RST");
+        rows.dedup();
+        assert_eq!(rows.len() as u64, found + HOSTS * 4 / 256);
+        assert_eq!(outcome.metadata["imbalances"], json!([]));
+    }
+}
+
+#[test]
 fn another_plan_and_another_shard_are_refused() {
     let folder = Folder::new("refused");
     let mut disturb = Disturb { until: Instant::now() + Duration::from_millis(200), copy: None };

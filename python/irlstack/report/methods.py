@@ -141,7 +141,9 @@ def _pace(document: Mapping[str, Any], unknown: list[str]) -> str:
             else "The rate was bounded by our own loss only; it"
         )
     average = _known(document, "send_rate", "the rate that was reached", unknown)
-    reached = f"{asked} was {average:,.0f} probes/s on average." if average is not None else ""
+    # Waits between passes and a slow recheck are not in it.
+    within = " within its passes" if len(document.get("passes") or []) > 1 else ""
+    reached = f"{asked} was {average:,.0f} probes/s on average{within}." if average is not None else ""
     times = document.get("packet_streams")
     each = (
         ""
