@@ -1,5 +1,6 @@
 """The prefix budget: no /24 and no /48 gets more probes a second than it may, and nobody is left out."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -101,6 +102,24 @@ def test_flag_and_configuration_set_it(command: Command, tmp_path: Path) -> None
     done = command(*scan, "--prefix-budget", "0")
     assert done.status == 2
     assert "A prefix budget of 0.0 is not possible" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["10.0.0.0/16", "-P", "2"], "budget 50 probes/s to a /24; the fullest gets about 512, which takes 10 s"),
+        (["10.0.0.0/16", "-n", "6.25%"], "the fullest gets about 16, which takes 0.3 s"),
+        (["10.3.0.0/25", "10.3.1.0-10.3.1.9", "--shards", "2"], "the fullest gets about 64, which takes 1.3 s"),
+        (["fd00:10::/112"], "budget 50 probes/s to a /48; the fullest gets about 65,536, which takes 21 min"),
+        (["-I", "list.txt"], "budget 50 probes/s to a /24\n"),
+    ],
+)
+def test_a_dry_run_says_how_long_it_makes_the_fullest_network_take(
+    command: Command, tmp_path: Path, arguments: list[str], said: str
+) -> None:
+    (tmp_path / "list.txt").write_text("10.3.0.1\n10.3.0.2\n")
+    done = command("scan", *arguments, "-p", "80", "--prefix-budget", "50", "--engine", "sim", "--dryrun")
+    assert said in re.sub(" +", " ", done.err)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, float("inf"), float("nan")])

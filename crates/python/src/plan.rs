@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use irl_measure::further::{Further, Layout};
-use irl_targets::{CompiledPlan, Plan, PortSet, SecretKey, TargetList, Transport};
+use irl_targets::{CompiledPlan, Family, Plan, PortSet, PrefixSet, SecretKey, TargetList, Transport};
 use irl_wire::Mac;
 use pyo3::prelude::*;
 use pyo3::types::{PyBytes, PyDict, PyTuple};
@@ -439,6 +439,24 @@ impl PyPlan {
         dict.set_item("duplicates", counts.duplicates)?;
         dict.set_item("kept", counts.kept)?;
         Ok(dict)
+    }
+
+    /// How many targets of a shard the fullest /24 of IPv4 or /48 of IPv6 may be expected to have; None for a list, of which
+    /// that is not known.
+    ///
+    /// Raises:
+    ///     ConfigError: there is no such shard, no target, or a file changed since the plan was made.
+    #[pyo3(signature = (shard=0))]
+    fn most_in_network(&self, py: Python<'_>, shard: u32) -> Result<Option<f64>> {
+        let compiled = self.compiled(py, shard)?;
+        let targets = compiled.targets();
+        let prefix_len = match targets.family() {
+            Family::V4 => 24,
+            Family::V6 => 48,
+        };
+        // Each address has as many targets as any other.
+        let share = |set: &PrefixSet| set.most_within(prefix_len) as f64 / set.count() as f64 * compiled.len() as f64;
+        Ok(targets.addresses().map(share))
     }
 
     /// The targets of a shard in the order they are probed: an iterable of batches, and an Arrow stream.

@@ -155,6 +155,31 @@ impl PrefixSet {
         self.count
     }
 
+    /// How many addresses the prefix of this length has that has most of them.
+    pub fn most_within(&self, prefix_len: u8) -> u128 {
+        let host_bits = u32::from(self.family.bits().saturating_sub(prefix_len));
+        let mask = u128::MAX.checked_shl(host_bits).map_or(u128::MAX, |network| !network);
+        let (mut most, mut network, mut within) = (0, 0, 0_u128);
+        for &(first, last) in &self.ranges {
+            // The range before may have ended in the same one.
+            if first & !mask != network {
+                (network, within) = (first & !mask, 0);
+            }
+            let end = last.min(network | mask);
+            within = within.saturating_add((end - first).saturating_add(1));
+            most = most.max(within);
+            if end < last {
+                let next = last & !mask;
+                if next - network > mask.saturating_add(1) {
+                    return mask.saturating_add(1);
+                }
+                (network, within) = (next, last - next + 1);
+                most = most.max(within);
+            }
+        }
+        most
+    }
+
     /// The inclusive ranges: sorted, disjoint, not touching.
     pub fn ranges(&self) -> &[(u128, u128)] {
         &self.ranges

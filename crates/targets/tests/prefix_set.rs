@@ -1,7 +1,7 @@
 //! Claims about address sets: the algebra agrees with a naive model, ranks and counts are exact, and the fast index
 //! agrees with the set.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use irl_targets::{Family, PrefixIndex, PrefixSet};
@@ -95,6 +95,18 @@ proptest! {
     }
 
     #[test]
+    fn the_fullest_network_has_as_many_as_the_model_says(
+        (family, base) in family_and_base(), a in ranges(), host_bits in 0_u8..12
+    ) {
+        let (set, model) = build(family, base, &a);
+        let mut networks = BTreeMap::new();
+        for address in &model {
+            *networks.entry(address >> host_bits).or_insert(0) += 1;
+        }
+        prop_assert_eq!(set.most_within(family.bits() - host_bits), networks.into_values().max().unwrap_or(0));
+    }
+
+    #[test]
     fn prefixes_spell_the_same_set((family, base) in family_and_base(), a in ranges()) {
         let (set, _) = build(family, base, &a);
         if !set.is_empty() {
@@ -116,6 +128,9 @@ proptest! {
 
 #[test]
 fn the_widest_sets_count_and_rank() {
+    assert_eq!(PrefixSet::all(Family::V6).most_within(0), u128::MAX);
+    assert_eq!(PrefixSet::all(Family::V6).most_within(48), 1 << 80);
+    assert_eq!(PrefixSet::all(Family::V4).most_within(24), 256);
     let all = PrefixSet::all(Family::V4);
     assert_eq!(all.count(), 1 << 32);
     assert_eq!(all.to_string(), "0.0.0.0/0");

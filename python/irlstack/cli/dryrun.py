@@ -9,11 +9,11 @@ from irlstack.errors import ConfigError
 _FRAMES = 10
 
 
-def show(plan: irl.Plan, shard: int, reprobe: int = 0) -> None:
+def show(plan: irl.Plan, policy: irl.Policy, shard: int, reprobe: int = 0) -> None:
     """The summary as words, and the first ten frames, a line each, on stdout."""
     if reprobe < 0:
         raise ConfigError(f"--reprobe {reprobe} cannot be: give a number of passes from 0.")
-    say_summary(plan, shard)
+    say_summary(plan, policy, shard)
     if reprobe:
         most = len(plan.targets(shard=shard)) * plan.probes * reprobe
         console.say(f"reprobe      the silent, up to {reprobe} times: up to {most:,} probes more, not counted above")
@@ -21,10 +21,22 @@ def show(plan: irl.Plan, shard: int, reprobe: int = 0) -> None:
         console.put(frames.describe(frame) + "\n")
 
 
-def say_summary(plan: irl.Plan, shard: int) -> None:
+def say_summary(plan: irl.Plan, policy: irl.Policy, shard: int) -> None:
     """Counts after the deny list, rate, bits a second, duration."""
-    for line in summary(plan, shard):
+    for line in [*summary(plan, shard), *_budget(plan, policy, shard)]:
         console.say(line)
+
+
+def _budget(plan: irl.Plan, policy: irl.Policy, shard: int) -> list[str]:
+    """How long the fullest network takes at its budget."""
+    if (budget := policy.prefix_budget) is None:
+        return []
+    network = "/48" if plan.family == "ipv6" else "/24"
+    line = f"budget       {budget:,g} probes/s to a {network}"
+    if (targets := plan.most_in_network(shard)) is None:
+        return [line]
+    most = targets * plan.probes
+    return [f"{line}; the fullest gets about {most:,.0f}, which takes {quantity.show_seconds(most / budget)}"]
 
 
 def _shown(value: str) -> str:

@@ -79,7 +79,7 @@ def exchange(
     options, targets, listed = _take_list(options, targets)
     made = options.make(targets, policy)
     if other.dryrun:
-        dryrun.show(made, other.shard, dialogue.reprobe)
+        dryrun.show(made, policy, other.shard, dialogue.reprobe)
         return ExitStatus.DONE
     with running.logging_as_asked(output):
         run = irl.exchange(

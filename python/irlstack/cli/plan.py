@@ -43,7 +43,8 @@ def plan(*targets: str, options: PlanOptions | None = None, output: _Output | No
         output: What comes out.
     """
     options, output = options or PlanOptions(), output or _Output()
-    made = options.make(targets, irl.Policy.from_config(output.config))
+    policy = irl.Policy.from_config(output.config)
+    made = options.make(targets, policy)
     if output.first is not None and not output.list_targets:
         raise ConfigError("--first goes with --list.")
     if output.list_targets:
@@ -51,7 +52,7 @@ def plan(*targets: str, options: PlanOptions | None = None, output: _Output | No
             console.put(lines)
         return ExitStatus.DONE
     if output.dryrun:
-        dryrun.show(made, output.shard)
+        dryrun.show(made, policy, output.shard)
         return ExitStatus.DONE
     path = output.output_file or Path("plan.toml")
     if str(path) == STANDARD_STREAM:
@@ -61,7 +62,7 @@ def plan(*targets: str, options: PlanOptions | None = None, output: _Output | No
         raise ConfigError(f"{path} is there already; remove it, or name another file with -o.")
     made.counts()  # an empty plan is no plan
     made.save(path)
-    dryrun.say_summary(made, output.shard)
+    dryrun.say_summary(made, policy, output.shard)
     console.say(f"plan         {path}, to be run by: irlstack scan --plan {path}")
     return ExitStatus.DONE
 

@@ -80,7 +80,7 @@ def scan(
     policy = other.policy(options)
     made = options.make(targets, policy)
     if other.dryrun:
-        dryrun.show(made, other.shard, scanning.reprobe)
+        dryrun.show(made, policy, other.shard, scanning.reprobe)
         return ExitStatus.DONE
     with running.logging_as_asked(output):
         run = irl.scan(
