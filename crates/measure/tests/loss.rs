@@ -1,20 +1,21 @@
 //! What runs say of their losses, against links whose losses are known.
 
+mod support;
+
 use std::collections::HashSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt16Type, UInt32Type};
 use irl_lab::impairment::{Direction, Impairment};
 use irl_lab::sim::{SimConfig, SimNetwork};
 use irl_lab::world::{World, WorldConfig};
 use irl_link::{Network, Targets};
-use irl_measure::scan::{EndedBy, Next};
+use irl_measure::scan::EndedBy;
 use irl_measure::{MeasureError, Scan, ScanConfig, ScanRate};
 use irl_targets::{Plan, PrefixSet};
+use support::drain;
 
 const TARGETS: &str = "10.2.0.0/22";
 const COUNT: u64 = 1 << 10;
@@ -38,24 +39,6 @@ fn start(seed: u64, loss: f64, adapt: impl FnOnce(&mut ScanConfig)) -> Result<Sc
     config.cooldown = Duration::from_millis(40);
     adapt(&mut config);
     Scan::start(config, network)
-}
-
-/// Reads a scan to its end: address and probe number of each row.
-fn drain(scan: &Scan) -> Vec<(u32, u16)> {
-    let mut rows = Vec::new();
-    loop {
-        match scan.next_batch(Duration::from_secs(1)).unwrap() {
-            Next::Batch(batch) => {
-                let addresses = batch.column_by_name("saddr").unwrap().as_primitive::<UInt32Type>().values();
-                let numbers = batch.column_by_name("probe_num").unwrap().as_primitive::<UInt16Type>().values();
-                rows.extend(addresses.iter().copied().zip(numbers.iter().copied()));
-            }
-            Next::Nothing => {}
-            Next::End => break,
-        }
-    }
-    assert_eq!(scan.stats().imbalances(scan.device()), Vec::<String>::new());
-    rows
 }
 
 #[test]

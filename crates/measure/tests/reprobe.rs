@@ -7,14 +7,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{UInt16Type, UInt32Type};
 use irl_link::Hop;
 use irl_link::record::{Kind, flags};
 use irl_measure::passes::Pass;
-use irl_measure::scan::{EndedBy, Next};
+use irl_measure::scan::EndedBy;
 use irl_measure::{Dedup, RowSelection, Scan, ScanConfig, ScanRate};
-use support::{Handle, Scripted, is_syn, record, syn_ack, tcp_body};
+use support::{Handle, Scripted, drain, is_syn, record, syn_ack, tcp_body};
 
 const FAST: ScanRate = ScanRate::PerSecond(1e6);
 
@@ -25,24 +23,6 @@ fn config(targets: &str, reprobe: u16) -> ScanConfig {
 fn start(config: ScanConfig, network: Scripted) -> (Scan, Arc<Scripted>) {
     let network = Arc::new(network);
     (Scan::start(config, Arc::new(Handle(Arc::clone(&network)))).unwrap(), network)
-}
-
-/// Reads a scan to its end: address and probe number of each row.
-fn drain(scan: &Scan) -> Vec<(u32, u16)> {
-    let mut rows = Vec::new();
-    loop {
-        match scan.next_batch(Duration::from_secs(1)).unwrap() {
-            Next::Batch(batch) => {
-                let addresses = batch.column_by_name("saddr").unwrap().as_primitive::<UInt32Type>().values();
-                let numbers = batch.column_by_name("probe_num").unwrap().as_primitive::<UInt16Type>().values();
-                rows.extend(addresses.iter().copied().zip(numbers.iter().copied()));
-            }
-            Next::Nothing => {}
-            Next::End => break,
-        }
-    }
-    assert_eq!(scan.stats().imbalances(scan.device()), Vec::<String>::new());
-    rows
 }
 
 fn counts(passes: &[Pass]) -> Vec<(u64, u64, u64)> {

@@ -13,6 +13,7 @@ pub mod permutation;
 mod plan;
 mod ports;
 mod prefix;
+mod private;
 pub mod registry;
 mod search;
 pub mod spread;
@@ -29,6 +30,7 @@ pub use plan::{
 };
 pub use ports::PortSet;
 pub use prefix::PrefixSet;
+pub use private::replace_private;
 pub use search::PrefixIndex;
 pub use spread::Spread;
 pub use target_set::{ListTargets, Product, Target, TargetCounts, TargetSet};

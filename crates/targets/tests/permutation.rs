@@ -1,8 +1,11 @@
 //! Claims about the order: it is a bijection for every size, seeks both ways, agrees with its written specification,
 //! and any prefix of it is an equal-probability sample. All seeds are fixed, so a test that passes passes always.
 
+mod support;
+
 use irl_targets::{Permutation, permutation};
 use proptest::prelude::*;
+use support::{assert_bijection, check_both_ways, check_vectors};
 
 /// Large: 5 standard deviations above the mean of a chi-square variable.
 fn bound(degrees: f64) -> f64 {
@@ -17,12 +20,7 @@ fn chi_square(observed: &[u32], expected: f64) -> f64 {
 fn every_small_size_is_a_bijection() {
     for size in 1..=4096u128 {
         let order = Permutation::new(size, size as u64 ^ 0xabcd);
-        let mut seen = vec![false; size as usize];
-        for position in 0..size {
-            let index = order.index(position);
-            assert!(!std::mem::replace(&mut seen[index as usize], true), "size {size} visits {index} twice");
-            assert_eq!(order.position(index), position, "size {size}");
-        }
+        assert_bijection(size, &order);
     }
 }
 
@@ -42,19 +40,7 @@ fn sizes_around_the_change_of_rounds_are_bijections() {
 #[test]
 fn the_vectors_of_the_specification_hold() {
     let text = include_str!("../vectors/permutation-v1.json");
-    let document: serde_json::Value = serde_json::from_str(text).unwrap();
-    assert_eq!(document["version"], permutation::VERSION);
-    let number = |value: &serde_json::Value| value.as_str().unwrap().parse::<u128>().unwrap();
-    let mut checked = 0;
-    for vector in document["vectors"].as_array().unwrap() {
-        let order = Permutation::new(number(&vector["size"]), number(&vector["seed"]) as u64);
-        for pair in vector["position_index"].as_array().unwrap() {
-            let (position, index) = (number(&pair[0]), number(&pair[1]));
-            assert_eq!(order.index(position), index, "size {} position {position}", order.size());
-            assert_eq!(order.position(index), position, "size {} index {index}", order.size());
-            checked += 1;
-        }
-    }
+    let checked = check_vectors(text, permutation::VERSION, Permutation::new);
     assert!(checked > 500);
 }
 
@@ -72,12 +58,7 @@ proptest! {
 
     #[test]
     fn position_undoes_index(size in any_size(), seed: u64, at: u128) {
-        let order = Permutation::new(size, seed);
-        let at = at % size;
-        let index = order.index(at);
-        prop_assert!(index < size);
-        prop_assert_eq!(order.position(index), at);
-        prop_assert_eq!(order.index(order.position(at)), at);
+        check_both_ways(size, &Permutation::new(size, seed), at)?;
     }
 
     #[test]

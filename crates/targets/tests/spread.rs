@@ -1,39 +1,26 @@
 //! Claims about order spread: it is a bijection that seeks both ways and agrees with its written specification; no
 //! network is probed twice within its share of the run, whatever the plan; and it samples evenly.
 
+mod support;
+
 use std::collections::HashMap;
 
 use irl_targets::{CompiledPlan, Family, Order, Plan, PlanBuilder, Spread, Target, TargetList, spread};
 use proptest::prelude::*;
+use support::{assert_bijection, check_both_ways, check_vectors};
 
 #[test]
 fn every_small_size_is_a_bijection() {
     for size in (1..=600u64).chain([986, 987, 988, 1597, 2048]) {
         let order = Spread::new(size, size ^ 0xabcd);
-        let mut seen = vec![false; size as usize];
-        for position in 0..size {
-            let index = order.index(position);
-            assert!(!std::mem::replace(&mut seen[index as usize], true), "size {size} visits {index} twice");
-            assert_eq!(order.position(index), position, "size {size}");
-        }
+        assert_bijection(size.into(), &order);
     }
 }
 
 #[test]
 fn the_vectors_of_the_specification_hold() {
-    let document: serde_json::Value = serde_json::from_str(include_str!("../vectors/spread-v1.json")).unwrap();
-    assert_eq!(document["version"], spread::VERSION);
-    let number = |value: &serde_json::Value| value.as_str().unwrap().parse::<u64>().unwrap();
-    let mut checked = 0;
-    for vector in document["vectors"].as_array().unwrap() {
-        let order = Spread::new(number(&vector["size"]), number(&vector["seed"]));
-        for pair in vector["position_index"].as_array().unwrap() {
-            let (position, index) = (number(&pair[0]), number(&pair[1]));
-            assert_eq!(order.index(position), index, "size {} position {position}", order.size());
-            assert_eq!(order.position(index), position, "size {} index {index}", order.size());
-            checked += 1;
-        }
-    }
+    let make = |size: u128, seed| Spread::new(size.try_into().unwrap(), seed);
+    let checked = check_vectors(include_str!("../vectors/spread-v1.json"), spread::VERSION, make);
     assert!(checked > 400);
 }
 
@@ -67,12 +54,7 @@ proptest! {
 
     #[test]
     fn position_undoes_index(size in any_size(), seed: u64, at: u64) {
-        let order = Spread::new(size, seed);
-        let at = at % size;
-        let index = order.index(at);
-        prop_assert!(index < size);
-        prop_assert_eq!(order.position(index), at);
-        prop_assert_eq!(order.index(order.position(at)), at);
+        check_both_ways(size.into(), &Spread::new(size, seed), at.into())?;
     }
 
     /// The same theorem in orders too large to look at as a whole.

@@ -58,19 +58,24 @@ class Permutation:
                 return value
 
 
+def write(order, sizes: list[int]) -> None:
+    """Prints the vectors of an order, a class made of size and seed: of each size and three seeds eight positions."""
+    vectors = []
+    for size in sizes:
+        for seed in (0, 42, M64):
+            of_size = order(size, seed)
+            positions = sorted({p for p in (0, 1, 2, 3, size // 3, size // 2, size - 2, size - 1) if 0 <= p < size})
+            pairs = [[str(p), str(of_size.index(p))] for p in positions]
+            vectors.append({"size": str(size), "seed": str(seed), "position_index": pairs})
+    lines = ",\n".join("    " + json.dumps(vector) for vector in vectors)
+    print('{\n  "version": 1,\n  "vectors": [\n' + lines + "\n  ]\n}")
+
+
 def main() -> None:
     sizes = [1, 2, 3, 7, 10, 255, 256, 257, 1000, 1024, 1025, 4096, 65537, 2**22 - 1, 2**22, 2**22 + 1, 2**24, 3702258432, 2**32]
     sizes += [2**32 + 1, 1110677529600, 2**63 + 5, 2**64 - 59, 2**64 - 1, 2**64]
     sizes += [2**64 + 1, 2**65, 2**96, 3 * 2**126 + 1, 2**128 - 1]
-    vectors = []
-    for size in sizes:
-        for seed in (0, 42, M64):
-            order = Permutation(size, seed)
-            positions = sorted({p for p in (0, 1, 2, 3, size // 3, size // 2, size - 2, size - 1) if 0 <= p < size})
-            pairs = [[str(p), str(order.index(p))] for p in positions]
-            vectors.append({"size": str(size), "seed": str(seed), "position_index": pairs})
-    lines = ",\n".join("    " + json.dumps(vector) for vector in vectors)
-    print('{\n  "version": 1,\n  "vectors": [\n' + lines + "\n  ]\n}")
+    write(Permutation, sizes)
 
 
 if __name__ == "__main__":

@@ -6,10 +6,9 @@ Small sizes are ranked by sorting all points, large ones by counting over a Zeck
 idea with the crate's floor sums.
 """
 
-import json
 from bisect import bisect_left
 
-from permutation_v1 import GOLDEN, M64, mix
+from permutation_v1 import GOLDEN, M64, mix, write
 
 
 class Spread:
@@ -76,15 +75,7 @@ class Spread:
 def main() -> None:
     sizes = [1, 2, 3, 4, 5, 7, 8, 10, 255, 256, 257, 1000, 1024, 4096, 65537, 100_000]
     sizes += [2**22 + 1, 2**24, 3702258432, 2**32, 2**32 + 1, 1110677529600, 7540113804746346429, 2**63 - 25, 2**63]
-    vectors = []
-    for size in sizes:
-        for seed in (0, 42, M64):
-            order = Spread(size, seed)
-            positions = sorted({p for p in (0, 1, 2, 3, size // 3, size // 2, size - 2, size - 1) if 0 <= p < size})
-            pairs = [[str(p), str(order.index(p))] for p in positions]
-            vectors.append({"size": str(size), "seed": str(seed), "position_index": pairs})
-    lines = ",\n".join("    " + json.dumps(vector) for vector in vectors)
-    print('{\n  "version": 1,\n  "vectors": [\n' + lines + "\n  ]\n}")
+    write(Spread, sizes)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,11 @@
 //! record*:  kind (1 byte), length (4 bytes, little endian), content, FNV-1a of all before it in the record (8 bytes)
 //! ```
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+
+use irl_targets::replace_private;
 
 /// How every checkpoint begins; the number is the version of the form.
 const MAGIC: &[u8] = b"irlstack checkpoint 1\n";
@@ -52,24 +53,15 @@ pub(super) struct Log {
 impl Log {
     /// A new file with its first record, put in place by a rename. It holds the plan's key: only its owner reads it.
     pub(super) fn create(path: &Path, header: &[u8]) -> io::Result<Self> {
-        let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
-        let mut temporary = OsString::from(".");
-        temporary.push(name);
-        temporary.push(format!(".{}.new", std::process::id()));
-        let temporary = path.with_file_name(temporary);
-        let written = create_private(&temporary).and_then(|file| {
+        let log = replace_private(path, |file| {
             let mut log = Self { path: path.to_owned(), file, length: 0 };
             log.write(MAGIC)?;
             log.append(Kind::Header, header)?;
             log.sync()?;
-            fs::rename(&temporary, path)?;
-            sync_folder(path);
             Ok(log)
-        });
-        written.inspect_err(|_| {
-            // What is left of a failed write holds the key; that it cannot be removed matters less than why it failed.
-            let _ = fs::remove_file(&temporary);
-        })
+        })?;
+        sync_folder(path);
+        Ok(log)
     }
 
     /// A file to go on with, after so many bytes of whole records.
@@ -189,19 +181,6 @@ fn checksum(bytes: &[u8]) -> u64 {
     bytes.iter().fold(0xcbf2_9ce4_8422_2325, |sum, byte| (sum ^ u64::from(*byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-fn create_private(path: &Path) -> io::Result<File> {
-    // A leftover of a crash may have another mode.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
 /// A rename survives a loss of power once its folder is written. Where folders cannot be opened nothing is lost by it.
 pub(crate) fn sync_folder(of: &Path) {
     let folder = of.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
@@ -212,6 +191,8 @@ pub(crate) fn sync_folder(of: &Path) {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn folder(name: &str) -> PathBuf {

@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt16Type, UInt32Type};
 use irl_link::filter::FilterCounters;
 use irl_link::record::{HEADER_LEN, Kind, flags};
 use irl_link::{
     Arena, Batch, DeviceCounters, EngineInfo, Gate, Hop, Kicked, LinkEndpoint, LinkError, Network, NextHop, NullSender,
     PolicySettings, Receiver, Record, Sender, Targets, Worker, WorkerRequest, clock,
 };
-use irl_measure::{ScanConfig, ScanRate};
+use irl_measure::scan::Next;
+use irl_measure::{Scan, ScanConfig, ScanRate};
 use irl_targets::{Plan, PrefixSet};
 use irl_wire::Mac;
 
@@ -307,4 +310,22 @@ impl Network for Handle {
     fn release(&self, owners: &[u16]) {
         self.0.released.fetch_add(owners.len() as u64, Ordering::SeqCst);
     }
+}
+
+/// Reads a scan to its end: address and probe number of each row.
+pub fn drain(scan: &Scan) -> Vec<(u32, u16)> {
+    let mut rows = Vec::new();
+    loop {
+        match scan.next_batch(Duration::from_secs(1)).unwrap() {
+            Next::Batch(batch) => {
+                let addresses = batch.column_by_name("saddr").unwrap().as_primitive::<UInt32Type>().values();
+                let numbers = batch.column_by_name("probe_num").unwrap().as_primitive::<UInt16Type>().values();
+                rows.extend(addresses.iter().copied().zip(numbers.iter().copied()));
+            }
+            Next::Nothing => {}
+            Next::End => break,
+        }
+    }
+    assert_eq!(scan.stats().imbalances(scan.device()), Vec::<String>::new());
+    rows
 }

@@ -1,8 +1,7 @@
 //! Files a plan names, by path and hash, and the plan file itself.
 
-use std::ffi::OsString;
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +9,7 @@ use sha2::{Digest, Sha256};
 
 use crate::error::{Result, TargetsError};
 use crate::hex;
+use crate::private::replace_private;
 
 /// A file by path and contents. The hash decides whether it is the same; the path only says where to look.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,36 +68,11 @@ impl FileRef {
     }
 }
 
-/// Writes a file of mode 0600 and puts it in place by a rename, so that no reader sees half of it and the key in it is
-/// at no moment readable by others.
+/// Writes a file that holds a key.
 pub(super) fn write_private(path: &Path, bytes: &[u8]) -> Result<()> {
-    let failed = |error| TargetsError::write(path)(error);
-    let name = path.file_name().ok_or_else(|| failed(io::Error::from(io::ErrorKind::InvalidInput)))?;
-    let mut temporary = OsString::from(".");
-    temporary.push(name);
-    temporary.push(format!(".{}.new", std::process::id()));
-    let temporary = path.with_file_name(temporary);
-    let written = create_private(&temporary).and_then(|mut file| {
+    let written = replace_private(path, |mut file| {
         file.write_all(bytes)?;
-        file.sync_all()?;
-        fs::rename(&temporary, path)
+        file.sync_all()
     });
-    written.map_err(|error| {
-        // What is left of a failed write holds the key; that it cannot be removed matters less than why it failed.
-        let _ = fs::remove_file(&temporary);
-        failed(error)
-    })
-}
-
-fn create_private(path: &Path) -> io::Result<File> {
-    // A leftover of a crash may have another mode.
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
+    written.map_err(TargetsError::write(path))
 }
