@@ -36,7 +36,7 @@ test: test-rust test-python ## every test; what needs root is skipped without it
 test-rust: $(STAMP)/test-packages $(STAMP)/build
 	cargo test --locked --release --workspace
 
-test-python: $(STAMP)/test-packages $(STAMP)/build
+test-python: $(STAMP)/test-packages $(STAMP)/build $(STAMP)/wheel
 	$(VENV)/bin/pytest
 
 soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate, 5 M connections at once, 100 kills, as root; SOAK_MINUTES=n
@@ -88,6 +88,14 @@ $(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv $(STAMP)/clang
 	@tools/rust
 	@echo "Building the extension (release); the first time takes some minutes"
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --release --locked
+	@touch $@
+
+# A wheel for this machine alone, of what is built already: for the test that installs it where there is nothing else.
+$(STAMP)/wheel: $(STAMP)/build $(shell find python -name '*.py*' -not -name '*.pyc')
+	@echo "Packing what was built into a wheel"
+	@rm -rf build/wheel
+	@PATH="$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin build --quiet --release --locked \
+		--compatibility linux --out build/wheel
 	@touch $@
 
 $(STAMP)/zig: $(STAMP)/venv
