@@ -10,6 +10,7 @@ import pytest
 from irlstack.lab import netns
 from tests.netns.conftest import SPARE, Pair
 
+pytestmark = pytest.mark.alone
 PRICE = 2
 """What a target may cost at most, in plain sends."""
 TICKS_PER_S = os.sysconf("SC_CLK_TCK")
