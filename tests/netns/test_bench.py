@@ -21,6 +21,7 @@ from irlstack.errors import ConfigError
 from irlstack.lab import netns, registry
 from tests.netns.conftest import IRLSTACK, Pair
 
+pytestmark = pytest.mark.alone
 FRAMES = 20_000
 ETH_IP = 0x0800
 NO_PEERS = {"PEERS_DIR": "/nowhere", "PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}

@@ -18,25 +18,29 @@ HOSTS = 1 << 16
 GET = ["--request", r"GET / HTTP/1.0\r\n\r\n"]
 
 
-@pytest.mark.parametrize("engine", ["live", "packet"])
-@pytest.mark.parametrize("close", ["rst", "fin"])
-def test_nginx_on_a_16_gives_every_page_whole(lab: Lab, tmp_path: Path, engine: str, close: str) -> None:
-    rows = tmp_path / "rows.parquet"
+@pytest.mark.alone
+@pytest.mark.parametrize(
+    ("engine", "close", "length"),
+    [("live", "rst", 16), ("packet", "fin", 16), ("live", "fin", 20), ("packet", "rst", 20)],
+    ids=["live-rst", "packet-fin", "live-fin of a 20", "packet-rst of a 20"],
+)
+def test_nginx_on_a_16_gives_every_page_whole(lab: Lab, tmp_path: Path, engine: str, close: str, length: int) -> None:
+    rows, hosts = tmp_path / "rows.parquet", 1 << (32 - length)
     where = ["-i", "va", "-S", SPARE, "--engine", engine, "-r", "8k", "-c", "2"]
-    arguments = ["198.19.0.0/16", "-p", "80", *where, *GET, "--close", close, "-o", str(rows), "--json"]
+    arguments = [f"198.19.0.0/{length}", "-p", "80", *where, *GET, "--close", close, "-o", str(rows), "--json"]
     done = lab.run([*IRLSTACK, "exchange", *arguments])
     assert done.returncode == 0, done.stderr
     print(done.stderr)
     summary = json.loads(done.stdout.splitlines()[-1])
     table = pl.read_parquet(rows)
-    assert table["saddr"].n_unique() == table.height == HOSTS
-    assert dict(table.group_by("status").len().iter_rows()) == {"success": HOSTS}
+    assert table["saddr"].n_unique() == table.height == hosts
+    assert dict(table.group_by("status").len().iter_rows()) == {"success": hosts}
     assert all(response.startswith(b"HTTP/1.1 200 OK\r\n") for response in table["response"])
     assert all(response.endswith(b"\r\n\r\n" + BODY) for response in table["response"])
     assert table["connect_ns"].null_count() == 0
     assert (table["connect_ns"] <= table["first_byte_ns"]).all()
     assert (table["first_byte_ns"] <= table["close_ns"]).all()
-    assert summary["connections"] == summary["exchanged"] == HOSTS
+    assert summary["connections"] == summary["exchanged"] == hosts
     assert summary["imbalances"] == []
 
 
@@ -72,6 +76,7 @@ def test_a_target_that_a_list_has_again_is_reached_from_another_port(lab: Lab, t
     assert json.loads(done.stdout.splitlines()[-1])["list"]["duplicates"] == 150
 
 
+@pytest.mark.alone
 def test_nginx_on_a_16_gives_every_page_over_a_link_that_loses_one_frame_in_a_hundred(tmp_path: Path) -> None:
     rows = tmp_path / "rows.parquet"
     with Lab(impairment=Impairment(loss=0.01, seed=3)) as lab:

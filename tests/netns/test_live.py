@@ -14,6 +14,7 @@ import pytest
 
 from tests.netns.conftest import IRLSTACK, SPARE, HostTraffic, Pair
 
+pytestmark = pytest.mark.alone
 LIVE = ["-p", "80", "-r", "0", "--engine", "live", "-c", "1"]
 KILLS = int(os.environ.get("IRLSTACK_KILLS", "10"))
 """Moments at which a run is killed; `make soak` asks for 100."""

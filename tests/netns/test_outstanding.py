@@ -10,7 +10,8 @@ import pytest
 
 from irlstack.lab import Lab
 
-COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "1000000"))
+pytestmark = pytest.mark.alone
+COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "250000"))
 """5,000,000 in `make soak`."""
 BYTES_EACH = 192
 

@@ -18,14 +18,14 @@ import pytest
 import irlstack as irl
 from irlstack.lab import Lab, netns
 from irlstack.ledger import Ledger
-from tests.netns.conftest import IRLSTACK, SPARE, Pair, Scan, sh
+from tests.netns.conftest import IRLSTACK, SO_RCVBUFFORCE, SPARE, Pair, Scan, sh
 from tests.netns.frames import Syn, is_syn
 
 SPARE2 = "198.18.2.10"
 OURS = {"va": SPARE, "va2": SPARE2}
 BOTH = ["-i", "va,va2", "-S", SPARE, "-S", SPARE2]
-# Python has no names for them.
-ETH_P_ALL, SO_RCVBUFFORCE = 3, 33
+# Python has no name for it.
+ETH_P_ALL = 3
 ENGINES = pytest.mark.parametrize("engine", ["live", "packet"])
 
 
@@ -96,6 +96,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(lines))
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(("engine", "rate"), [("packet", "60k"), ("live", "60k"), ("live", "200k")])
 def test_two_interfaces_find_everybody_once_and_each_carries_about_half(
     busy_ports: Ports, tmp_path: Path, engine: str, rate: str
@@ -268,6 +269,7 @@ def test_one_interface_taken_down_is_said_and_the_other_does_what_is_left(
     assert busy_ports.attached() == []
 
 
+@pytest.mark.alone
 def test_the_ledger_knows_the_second_of_each_probe_also_when_an_interface_goes(
     busy_ports: Ports, tmp_path: Path
 ) -> None:

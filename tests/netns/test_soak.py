@@ -11,6 +11,7 @@ import pytest
 
 from tests.netns.conftest import Pair
 
+pytestmark = pytest.mark.alone
 MINUTES = float(os.environ.get("SOAK_MINUTES", "0.2"))
 WARM_S = min(60.0, MINUTES * 60 / 2)
 """After this long every buffer has met its largest load."""

@@ -124,6 +124,7 @@ def redirected(destination: str, source: str = OURS) -> bytes:
         (b"\x45" * 19, ""),
         (struct.pack("!BBHHHBBH8s", 0x45, 0, 20, 1, 0x2000, 64, 6, 0, bytes(8)), ""),
     ],
+    ids=["public", "multicast", "loopback", "our own", "not from us", "nothing", "no whole header", "a fragment"],
 )
 def test_what_may_not_leave_is_refused_with_the_reason(stack: irl.Stack, packet: bytes, why: str) -> None:
     done = stack.send([packet, *packets(3)], layer=3, fill_checksums=True)
