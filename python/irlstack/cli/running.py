@@ -93,6 +93,8 @@ class OutputOptions:
     """Log into a new file there, named after the time."""
     log_format: Annotated[log.Format, Parameter(group=OUTPUT)] = "text"
     """text (the default), or json: an object a line, in the log and on stderr, a status a second among them."""
+    metrics: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """Serve the run's numbers as OpenMetrics: PORT or ADDRESS:PORT, on loopback only; 0 for a port that is free."""
     quiet: Annotated[bool, Parameter(alias="-q", group=OUTPUT)] = False
     """No progress."""
     verbosity: Annotated[Literal[0, 1, 2, 3, 4, 5], Parameter(alias="-v", group=OUTPUT)] = 3
@@ -212,6 +214,10 @@ def record(
             if as_json and not output.quiet:
                 console.say(line, event="status", **_status(run.snapshot()))
 
+        if output.metrics is not None:
+            server = files.enter_context(irl.metrics.serve(run, output.metrics))
+            console.say(f"Metrics at {server.url}", event="metrics_served", url=server.url)
+        places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
         with rate_by_signals(run):
             outcome = run.record(
                 [] if resumed else places,

@@ -115,7 +115,7 @@ def _resume(
     new = {"rate", "bandwidth", "contact", "resume", "max_memory", "authorized", "config", "checkpoint_interval"}
     new |= {each.name for each in fields(sending)} - {"max_results"}
     new |= {"metadata_file", "json_output", "status_updates_file", "log_file", "quiet", "verbosity"}
-    new |= {"log_directory", "log_format"}
+    new |= {"log_directory", "log_format", "metrics"}
     new |= {"notes", "user_metadata"}
     for group in (options, sending, scanning, output, other):
         wrong = next((name for name, value in _given(group).items() if name not in new), None)
