@@ -147,7 +147,7 @@ class Run:
 
     @property
     def id(self) -> str | None:
-        """What its log and its metrics call it: the first half of its plan's fingerprint, and the shard."""
+        """What its log and its metrics call it: 16 digits of its plan's fingerprint, and the shard."""
         return None if self._plan is None else f"{self._plan.fingerprint()[:16]}-{self._shard}"
 
     def snapshot(self) -> dict[str, Any]:

@@ -232,9 +232,11 @@ def test_the_command_line_serves_until_ctrl_c(tmp_path: Path) -> None:
         assert process.stderr is not None
         said, _, url = process.stderr.readline().strip().rpartition(" ")
         assert said == "Metrics at"
-        while not (at := scrape(url)).get(("frames_sent_total", ("probe",))):
+        while not (at := scrape(url)).get(("sent_probes_per_second", ())):
             assert process.poll() is None
         assert state(at) == "sending"
+        assert at["frames_sent_total", ("probe",)] > 0
+        assert at["sent_probes_per_second", ()] < 2 * at["asked_probes_per_second", ()] == 400_000
         process.send_signal(signal.SIGINT)
         document = json.loads(process.stdout.read())
         assert process.wait(timeout=10) == 130
