@@ -5,7 +5,7 @@
 256
 """
 
-from irlstack import report
+from irlstack import metrics, report
 from irlstack._core import (
     EXCHANGE_SCHEMA_VERSION,
     SCHEMA_VERSION,
@@ -48,6 +48,7 @@ __all__ = [
     "__version__",
     "exchange",
     "exchange_fields",
+    "metrics",
     "report",
     "resume",
     "scan",

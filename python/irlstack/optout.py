@@ -123,7 +123,8 @@ def _parse(path: Path, number: int, raw: bytes) -> Line | None:
 def say_expired(path: Path, optout: OptOut) -> None:
     """Says which lines are passed over."""
     for line in optout.expired:
-        _log.warning("%s, line %d: %s opted out until %s; that is over.", path, line.number, line.who, line.until)
+        text = "%s, line %d: %s opted out until %s; that is over."
+        _log.warning(text, path, line.number, line.who, line.until, extra={"event": "optout_expired"})
 
 
 class Watch:
@@ -160,9 +161,11 @@ class Watch:
             optout = read(self._path)
             run.deny(optout)
         except (IrlError, OSError) as error:
-            _log.warning("The opt-out file cannot be read again, and what it said before holds: %s", error)
+            text = "The opt-out file cannot be read again, and what it said before holds: %s"
+            _log.warning(text, error, extra={"event": "optout_unreadable"})
         else:
-            _log.info("%s has changed: %d lines hold now.", self._path, len(optout.lines))
+            text = "%s has changed: %d lines hold now."
+            _log.info(text, self._path, len(optout.lines), extra={"event": "optout_reread"})
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

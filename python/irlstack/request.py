@@ -298,6 +298,7 @@ class Request:
             saved=saved,
             highest_rate=self.highest_rate,
             plan=self.plan,
+            shard=self.keywords.get("shard", 0),
         )
 
     @property

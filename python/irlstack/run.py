@@ -69,8 +69,10 @@ class Run:
         saved: checkpoints.Saved | None = None,
         highest_rate: float | None = None,
         plan: Plan | None = None,
+        shard: int = 0,
     ) -> None:
         self._start = start
+        self._shard = shard
         self._plan = plan
         self._family = family
         self._output_fields = output_fields
@@ -142,6 +144,20 @@ class Run:
         if self._summary is not None:
             return self._summary
         return {} if self._raw is None else json.loads(self._raw.metadata(self.about))
+
+    @property
+    def id(self) -> str | None:
+        """What its log and its metrics call it: 16 digits of its plan's fingerprint, and the shard."""
+        return None if self._plan is None else f"{self._plan.fingerprint()[:16]}-{self._shard}"
+
+    def snapshot(self) -> dict[str, Any]:
+        """What the run is and where it is at this moment, for those who watch it from outside. Empty before the start.
+
+        stats, and beside it finished, start_s (UTC, since the epoch), rate_now (over the last second), watermark and
+        positions (of the shard), queue and queue_most (batches that wait for their reader), workers, filter, and what
+        the metadata say of engine, plan and shard. Workers count on meanwhile: sums are exact when it has ended.
+        """
+        return {} if self._raw is None else {"run": self.id, **json.loads(self._raw.snapshot())}
 
     @property
     def rate(self) -> float | None:

@@ -19,7 +19,7 @@ def test_the_extension_and_the_package_are_of_one_version() -> None:
 
 
 ROOT = Path(__file__).parents[2]
-OPTIONAL = ("duckdb", "matplotlib", "numpy", "polars", "pyarrow")
+OPTIONAL = ("duckdb", "matplotlib", "numpy", "polars", "prometheus_client", "pyarrow")
 
 
 def extras() -> dict[str, set[str]]:
@@ -29,7 +29,7 @@ def extras() -> dict[str, set[str]]:
         need = Requirement(text)
         if need.marker is not None:
             (extra,) = re.findall(r"extra == ['\"](\w+)['\"]", str(need.marker))
-            found.setdefault(extra, set()).add(need.name)
+            found.setdefault(extra, set()).add(need.name.replace("-", "_"))
     return found
 
 
@@ -59,6 +59,7 @@ def test_nothing_optional_is_imported_before_it_is_used() -> None:
         ("numpy", "import irlstack; irlstack.World().truth([1], [2])", "numpy"),
         ("numpy", "import irlstack; irlstack.report.hilbert([1])", "report"),
         ("pyarrow", "import irlstack; irlstack.report.hilbert('absent.csv')", "report"),
+        ("prometheus_client", "import irlstack; irlstack.metrics.serve(None)", "metrics"),
         (
             "matplotlib",
             "from pathlib import Path; from irlstack.bench import plot; plot.check(Path('a.svg'))",
@@ -76,7 +77,8 @@ def test_every_extra_that_is_spoken_of_is_there_and_pinned_for_the_tests() -> No
     files = [path for folder in ("python", "docs", "examples") for path in (ROOT / folder).rglob("*.*")]
     texts = [path.read_text() for path in files if path.suffix in (".py", ".md", ".ipynb")]
     named = set(re.findall(r"irlstack\[(\w+)\]", "".join(texts)))
-    assert named <= extras().keys() == {*OPTIONAL, "report", "notebook"} - {"duckdb", "matplotlib"}
+    for_one_use = {"duckdb", "matplotlib", "prometheus_client"}
+    assert named <= extras().keys() == {*OPTIONAL, "metrics", "report", "notebook"} - for_one_use
     pinned = {line.partition("==")[0] for line in (ROOT / "requirements-dev.txt").read_text().splitlines()}
     assert set().union(*extras().values()) == set(OPTIONAL) <= pinned
 

@@ -319,6 +319,38 @@ impl Run {
         stats
     }
 
+    /// The counters of each worker with the interface it sends by; of this session, where a run was gone on with.
+    pub fn workers(&self) -> Vec<(String, Stats)> {
+        let interfaces: Vec<_> = self.attachments.iter().map(|each| each.info().interface).collect();
+        let each = self.shared.counters.iter().zip(&self.shared.overruns).zip(interfaces.iter().cycle());
+        each.map(|((counters, overruns), interface)| {
+            let mut stats = Stats::gather([counters]);
+            stats.overruns = overruns.load(Ordering::Relaxed);
+            (interface.clone(), stats)
+        })
+        .collect()
+    }
+
+    /// Batches of rows that wait for their reader, and how many may before senders pause.
+    pub fn queue(&self) -> (usize, usize) {
+        (self.batches.len(), self.config.queue.max(1))
+    }
+
+    /// Probes a second over the last whole second; 0 when none are sent any more, and before a second has passed.
+    pub fn rate_now(&self) -> f64 {
+        if self.shared.sending.load(Ordering::Acquire) == 0 {
+            return 0.0;
+        }
+        let seconds = self.shared.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(last) = seconds.last() else { return 0.0 };
+        let behind = &self.shared.behind;
+        let before = match seconds.len() {
+            1 => (behind.offset_s, behind.stats.probes_sent),
+            more => (seconds[more - 2].elapsed_s, seconds[more - 2].sent),
+        };
+        last.sent.saturating_sub(before.1) as f64 / (last.elapsed_s - before.0).max(1e-9)
+    }
+
     /// The passes over the targets so far.
     pub fn passes(&self) -> Vec<Pass> {
         self.shared.passes.report(&self.shared.stats(), self.shared.started_ns)

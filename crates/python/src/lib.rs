@@ -36,6 +36,7 @@ use pyo3::pymodule;
 #[pymodule(gil_used = false)]
 mod _core {
     use pyo3::prelude::*;
+    use pyo3_log::{Caching, Logger};
 
     #[pymodule_export]
     use crate::arrow::PyBatch;
@@ -78,8 +79,10 @@ mod _core {
 
     #[pymodule_init]
     fn init(module: &Bound<'_, PyModule>) -> PyResult<()> {
-        // Records of Rust's `log` go to Python's loggers of the same names.
-        pyo3_log::try_init().ok();
+        // Records of Rust's `log` go to Python's loggers of the same names below `irlstack`. Levels are asked for each
+        // time: they may change between two runs.
+        let logger = Logger::new(module.py(), Caching::Loggers)?;
+        logger.set_prefix("irlstack").install().ok();
         module.add("DEFAULT_RATE", irl_link::policy::DEFAULT_RATE)?;
         module.add("FILTER_BUILT", irl_link::filter::FILTER_BUILT)?;
         module.add("EXCHANGE_SCHEMA_VERSION", irl_measure::exchange::schema::VERSION)?;

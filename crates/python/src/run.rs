@@ -1,13 +1,16 @@
 //! A run in progress, for `irlstack.Run`.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use arrow_schema::ArrowError;
 use irl_measure::run::Next;
+use irl_measure::stats::Stats;
 use irl_measure::{Run, metadata};
 use pyo3::prelude::*;
 use pyo3::types::PyCapsule;
+use serde_json::Value;
 
 use crate::arrow::{PyBatch, stream};
 use crate::errors::{Error, Result};
@@ -88,6 +91,11 @@ impl PyRun {
         json(&self.run.stats())
     }
 
+    /// The same with where the run is and what it is, as JSON, for those who watch it from outside.
+    fn snapshot(&self, py: Python<'_>) -> Result<String> {
+        py.detach(|| json(&snapshot(&self.run)))
+    }
+
     /// The metadata document so far, as JSON.
     fn metadata(&self, about: AboutLike) -> Result<String> {
         json(&metadata::document(&self.run, &about.about()?))
@@ -116,6 +124,34 @@ impl PyRun {
     ) -> Result<Bound<'py, PyCapsule>> {
         stream(py, &self.run.schema(), Rows { run: Arc::clone(&self.run) }, requested_schema)
     }
+}
+
+/// What a run is and where it is. It stays small however long the run goes on, unlike the metadata.
+fn snapshot(run: &Run) -> Value {
+    let (engine, config, (waiting, most)) = (run.engine(), run.config(), run.queue());
+    let workers = run.workers().into_iter().map(|(interface, stats)| {
+        let Stats { probes_sent, received, overruns, .. } = stats;
+        serde_json::json!({"iface": interface, "probes_sent": probes_sent, "received": received, "overruns": overruns})
+    });
+    serde_json::json!({
+        "stats": run.stats(),
+        "finished": run.is_finished(),
+        "start_s": run.times().start as f64 / 1e9,
+        "rate_now": run.rate_now(),
+        "watermark": run.watermark(),
+        "positions": config.compiled.len(),
+        "queue": waiting,
+        "queue_most": most,
+        "workers": workers.collect::<Vec<_>>(),
+        "filter": run.filter_counters().into_iter().collect::<BTreeMap<_, _>>(),
+        "engine": engine.engine,
+        "iface": engine.interface,
+        "synthetic": engine.synthetic,
+        "probe_module": config.plan.probe.name,
+        "plan_fingerprint": config.compiled.fingerprint(),
+        "shard_num": config.compiled.shard_number(),
+        "total_shards": config.compiled.shards(),
+    })
 }
 
 /// A value as JSON; ours always have that form.

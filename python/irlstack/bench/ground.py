@@ -62,7 +62,7 @@ def make(*, hosts: bool, service: str = "response") -> Iterator[Ground]:
         deny = Path(folder) / "deny.txt"
         deny.write_text("".join(f"{prefix}\n" for prefix in denied()), encoding="utf-8")
         # That a program is attached to the lab's own interface is no news here.
-        log = logging.getLogger("irl_link")
+        log = logging.getLogger("irlstack.irl_link")
         level = log.level
         log.setLevel(logging.ERROR)
         try:

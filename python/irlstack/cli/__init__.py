@@ -1,6 +1,7 @@
 """The command line `irlstack`: data on stdout, words on stderr, and an exit code that means something."""
 
 import contextlib
+import logging
 import os
 import signal
 import sys
@@ -9,7 +10,7 @@ from collections.abc import Sequence
 from cyclopts import App, CycloptsError, Group, Parameter
 
 import irlstack as irl
-from irlstack.cli import bench, console, lab
+from irlstack.cli import bench, console, lab, log
 from irlstack.cli.demo import demo
 from irlstack.cli.doctor import doctor
 from irlstack.cli.exchange import exchange
@@ -55,33 +56,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if arguments is None:
         # `timeout` and service managers ask with SIGTERM: it ends a run as Ctrl-C does, with its rows kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with log.until_the_end():
+        return int(_run(sys.argv[1:] if arguments is None else arguments))
+
+
+def _run(given: Sequence[str]) -> ExitStatus:
     try:
-        given = sys.argv[1:] if arguments is None else arguments
         status = app([STANDARD_STREAM if each == "-" else each for each in given])
         with contextlib.suppress(BrokenPipeError):
             sys.stdout.flush()
     except CycloptsError as error:
-        console.complain(" ".join(str(error).split()))
-        return ExitStatus.USAGE
+        if log.asks_for_json(given):
+            log.begin("json")
+        return _end(ExitStatus.USAGE, " ".join(str(error).split()), "usage")
     except irl.PolicyError as error:
-        console.complain(f"refused: {error}")
-        return ExitStatus.REFUSED
+        return _end(ExitStatus.REFUSED, f"refused: {error}", "refused")
     except (irl.PrivilegeError, irl.EngineError) as error:
-        console.complain(str(error))
-        return ExitStatus.UNAVAILABLE
+        return _end(ExitStatus.UNAVAILABLE, str(error), "unavailable")
     except irl.ConfigError as error:
-        console.complain(str(error))
-        return ExitStatus.USAGE
+        return _end(ExitStatus.USAGE, str(error), "usage")
     except irl.IrlError as error:
-        console.complain(str(error))
-        return ExitStatus.FAILED
+        return _end(ExitStatus.FAILED, str(error), "failed")
     except BrokenPipeError:
         # The reader has seen enough; what is still buffered must not complain when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.DONE
     except OSError as error:
-        console.complain(f"{error.filename}: {error.strerror}." if error.filename else f"{error}.")
-        return ExitStatus.USAGE
+        text = f"{error.filename}: {error.strerror}." if error.filename else f"{error}."
+        return _end(ExitStatus.USAGE, text, "file")
     except KeyboardInterrupt:
+        if log.is_json():
+            console.say("Interrupted.", event="interrupted", level=logging.WARNING, exit=int(ExitStatus.INTERRUPTED))
         return ExitStatus.INTERRUPTED
-    return int(status or ExitStatus.DONE)
+    except Exception:
+        if not log.is_json():
+            raise
+        log.SAID.critical("A bug in irlstack.", exc_info=True, extra={"event": "bug"})
+        return ExitStatus.FAILED
+    return ExitStatus(status or ExitStatus.DONE)
+
+
+def _end(status: ExitStatus, text: str, event: str) -> ExitStatus:
+    """Says what ended the command."""
+    console.complain(text, event=event, level=logging.CRITICAL, exit=int(status))
+    return status

@@ -69,7 +69,7 @@ def _place(*, sim: bool) -> Iterator[_Place]:
         if not sim and why is None:
             try:
                 # That a program is attached to the lab's own interface is no news here.
-                logging.getLogger("irl_link").setLevel(logging.ERROR)
+                logging.getLogger("irlstack.irl_link").setLevel(logging.ERROR)
                 lab = held.enter_context(Lab(seed=_SEED, nginx=()))
                 held.enter_context(lab.enter("client"))
             except irl.IrlError as error:

@@ -72,6 +72,7 @@ def exchange(
     """
     options, dialogue, sending = options or PlanOptions(), dialogue or _Dialogue(), sending or SendingOptions()
     output, other = output or OutputOptions(), other or OtherOptions()
+    running.begin_log(output)
     if other.list_output_fields:
         return running.show_fields(irl.exchange_fields())
     request, until = parse_request(dialogue.request), parse_until(dialogue.until)
@@ -81,25 +82,24 @@ def exchange(
     if other.dryrun:
         dryrun.show(made, policy, other.shard, dialogue.reprobe)
         return ExitStatus.DONE
-    with running.logging_as_asked(output):
-        run = irl.exchange(
-            **running.keywords(made, policy, sending, output, other.shard),
-            list_of_ips_file=listed,
-            request=request,
-            request_column=dialogue.request_column,
-            until=until,
-            close=dialogue.close,
-            max_bytes=int(quantity.parse_number("--max-bytes", dialogue.max_bytes)),
-            timeout=quantity.parse_seconds("--timeout", dialogue.timeout),
-            reprobe=dialogue.reprobe,
-            max_connections=int(quantity.parse_number("--max-connections", dialogue.max_connections)),
-            max_per_prefix=dialogue.max_per_prefix,
-            max_memory=int(quantity.parse_number("--max-memory", dialogue.max_memory)),
-            rows=dialogue.rows,
-            output_fields=running.fields(output, ["saddr", "sport", "status", "bytes"]),
-        )
-        run.about.seed_provided = options.seed is not None or options.plan is not None
-        return running.record(run, output, closing_words)
+    run = irl.exchange(
+        **running.keywords(made, policy, sending, output, other.shard),
+        list_of_ips_file=listed,
+        request=request,
+        request_column=dialogue.request_column,
+        until=until,
+        close=dialogue.close,
+        max_bytes=int(quantity.parse_number("--max-bytes", dialogue.max_bytes)),
+        timeout=quantity.parse_seconds("--timeout", dialogue.timeout),
+        reprobe=dialogue.reprobe,
+        max_connections=int(quantity.parse_number("--max-connections", dialogue.max_connections)),
+        max_per_prefix=dialogue.max_per_prefix,
+        max_memory=int(quantity.parse_number("--max-memory", dialogue.max_memory)),
+        rows=dialogue.rows,
+        output_fields=running.fields(output, ["saddr", "sport", "status", "bytes"]),
+    )
+    run.about.seed_provided = options.seed is not None or options.plan is not None
+    return running.record(run, output, closing_words)
 
 
 def _take_list(options: PlanOptions, targets: tuple[str, ...]) -> tuple[PlanOptions, tuple[str, ...], Path | None]:

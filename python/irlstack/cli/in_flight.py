@@ -1,6 +1,7 @@
 """SIGUSR1 and SIGUSR2 change a run's rate in flight, as they do ZMap's."""
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -23,11 +24,17 @@ def rate_by_signals(run: irl.Run) -> Iterator[None]:
     def change(number: int, _: FrameType | None) -> None:
         rate = run.rate
         if not rate:
-            console.complain("the rate is searched for (-r 0), or nothing is sent yet: the signal changes nothing.")
+            text = "the rate is searched for (-r 0), or nothing is sent yet: the signal changes nothing."
+            console.complain(text, event="rate_unchanged", level=logging.WARNING)
             return
         run.rate = wanted = run.clamped_rate(rate * (1 + _STEP if number == signal.SIGUSR1 else 1 - _STEP))
         said = f"{quantity.show_rate(rate, 'pps')} to {quantity.show_rate(wanted, 'pps')}"
-        console.say(f"The rate goes from {said}." if wanted != rate else f"The rate is as high as it may: {said}.")
+        console.say(
+            f"The rate goes from {said}." if wanted != rate else f"The rate is as high as it may: {said}.",
+            event="rate_changed",
+            before=rate,
+            rate=wanted,
+        )
 
     before = {each: signal.signal(each, change) for each in (signal.SIGUSR1, signal.SIGUSR2)}
     try:

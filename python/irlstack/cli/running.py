@@ -2,10 +2,9 @@
 
 import contextlib
 import json
-import logging
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
@@ -13,7 +12,7 @@ from typing import Annotated, Any, Literal, TextIO
 from cyclopts import Group, Parameter
 
 import irlstack as irl
-from irlstack.cli import console, quantity
+from irlstack.cli import console, log, quantity
 from irlstack.cli.in_flight import rate_by_signals
 from irlstack.cli.options import ORDER, POLICY, SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.progress import Progress
@@ -90,10 +89,17 @@ class OutputOptions:
     """A line of CSV a second, with ZMap's columns."""
     log_file: Annotated[Path | None, Parameter(alias="-l", group=OUTPUT)] = None
     """Log there instead of stderr."""
+    log_directory: Annotated[Path | None, Parameter(alias="-L", group=OUTPUT)] = None
+    """Log into a new file there, named after the time."""
+    log_format: Annotated[log.Format, Parameter(group=OUTPUT)] = "text"
+    """text (the default), or json: an object a line, in the log and on stderr, a status a second among them."""
+    metrics: Annotated[str | None, Parameter(group=OUTPUT)] = None
+    """Serve the run's numbers as OpenMetrics: PORT or ADDRESS:PORT, on loopback only; 0 for a port that is free."""
     quiet: Annotated[bool, Parameter(alias="-q", group=OUTPUT)] = False
     """No progress."""
-    verbose: Annotated[bool, Parameter(alias="-v", group=OUTPUT)] = False
-    """Log more."""
+    verbosity: Annotated[Literal[0, 1, 2, 3, 4, 5], Parameter(alias="-v", group=OUTPUT)] = 3
+    """What is logged: 0 what ends the command, 1 errors, 2 warnings, 3 (the default) what goes on, 4 details, 5 those
+    of other packages."""
     notes: Annotated[str | None, Parameter(group=OUTPUT)] = None
     """Free text, kept in the metadata."""
     user_metadata: Annotated[str | None, Parameter(group=OUTPUT)] = None
@@ -161,6 +167,11 @@ def keywords(
     }
 
 
+def begin_log(output: OutputOptions) -> None:
+    """Logs as the options say, from here to the end of the command."""
+    log.begin(output.log_format, output.log_file, output.log_directory, output.verbosity)
+
+
 def show_fields(fields: list[dict[str, Any]]) -> ExitStatus:
     """The columns there are, a line each."""
     console.put("".join(f"{each['name']:<17} {each['meaning']}\n" for each in fields))
@@ -191,17 +202,28 @@ def record(
     resumed: bool = False,
 ) -> ExitStatus:
     """Reads a run to its end into its outputs, or into those it had before, and says how it ended."""
+    log.of(run.id)
     with contextlib.ExitStack() as files:
         updates = _open(files, output.status_updates_file)
         metadata = _open(files, output.metadata_file)
-        progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
+        as_json = log.is_json()
+        progress = Progress(shown=not output.quiet and not as_json and sys.stderr.isatty(), updates=updates)
+
+        def each_second(line: str, row: str) -> None:
+            progress.show(line, row)
+            if as_json and not output.quiet:
+                console.say(line, event="status", **_status(run.snapshot()))
+
+        if output.metrics is not None:
+            server = files.enter_context(irl.metrics.serve(run, output.metrics))
+            console.say(f"Metrics at {server.url}", event="metrics_served", url=server.url)
         places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
         with rate_by_signals(run):
             outcome = run.record(
                 [] if resumed else places,
                 header=not output.no_header_row,
                 output_module=output.output_module,
-                each_second=progress.show,
+                each_second=each_second,
                 checkpoint=checkpoint,
                 checkpoint_interval=every(output),
             )
@@ -211,17 +233,35 @@ def record(
             metadata.write(document + "\n")
         if output.json_output:
             console.put(document + "\n")
-    if not output.quiet:
-        console.say(closing_words(outcome.summary))
-    if outcome.error is not None:
-        console.complain(f"{outcome.error} The rows until then are kept.")
-    if outcome.checkpoint is not None:
-        console.say(f"Checkpoint written. What is left: irlstack scan --resume {shlex.quote(str(outcome.checkpoint))}")
+    status = ExitStatus.DONE
     if outcome.interrupted:
-        return ExitStatus.INTERRUPTED
-    if outcome.error is not None or outcome.lost:
-        return ExitStatus.INCOMPLETE
-    return ExitStatus.DONE
+        status = ExitStatus.INTERRUPTED
+    elif outcome.error is not None or outcome.lost:
+        status = ExitStatus.INCOMPLETE
+    quiet = output.quiet and not as_json
+    summary = outcome.summary
+    console.say(closing_words(summary), quiet=quiet, event="run_ended", exit=int(status), **_ended(summary))
+    if outcome.error is not None:
+        console.complain(f"{outcome.error} The rows until then are kept.", event="run_failed")
+    if outcome.checkpoint is not None:
+        what = f"irlstack scan --resume {shlex.quote(str(outcome.checkpoint))}"
+        path = str(outcome.checkpoint)
+        console.say(f"Checkpoint written. What is left: {what}", event="checkpoint_written", path=path)
+    return status
+
+
+def _status(at: dict[str, Any]) -> dict[str, Any]:
+    """What a status says to programs, by the names that the metadata have."""
+    stats = at["stats"]
+    names = ("elapsed_s", "sending", "pass", "probes_sent", "probes_planned", "received", "found", "rows", "overruns")
+    return {name: stats[name] for name in (*names, "waiting", "rate")} | {"rate_now": at["rate_now"]}
+
+
+def _ended(summary: dict[str, Any]) -> dict[str, Any]:
+    """The same of how a run ended."""
+    names = ("ended_by", "interrupted", "synthetic", "sent", "found", "hitrate", "elapsed_s", "rows_lost", "imbalances")
+    stats = {name: summary["stats"][name] for name in ("received", "rows", "overruns")}
+    return {name: summary[name] for name in names} | stats
 
 
 def every(output: OutputOptions) -> float | None:
@@ -256,23 +296,3 @@ def _open(files: contextlib.ExitStack, path: Path | None) -> TextIO | None:
     if str(path) == STANDARD_STREAM:
         return sys.stderr
     return files.enter_context(path.open("w", buffering=1, encoding="utf-8"))
-
-
-@contextlib.contextmanager
-def logging_as_asked(output: OutputOptions) -> Iterator[None]:
-    """Logs as the options say, for as long as it lasts."""
-    handler: logging.Handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("irlstack: %(message)s"))
-    if output.log_file is not None:
-        handler = logging.FileHandler(output.log_file)
-        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG if output.verbose else logging.WARNING)
-    try:
-        yield
-    finally:
-        root.removeHandler(handler)
-        root.setLevel(level)
-        handler.close()

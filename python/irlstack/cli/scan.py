@@ -67,6 +67,7 @@ def scan(
     """
     options, sending, scanning = options or PlanOptions(), sending or SendingOptions(), scanning or _Scanning()
     output, other = output or OutputOptions(), other or OtherOptions()
+    running.begin_log(output)
     if scanning.list_probe_modules:
         console.put("".join(f"{name:<15} {meaning}\n" for name, meaning in irl.Probe.meanings()))
         return ExitStatus.DONE
@@ -82,24 +83,23 @@ def scan(
     if other.dryrun:
         dryrun.show(made, policy, other.shard, scanning.reprobe)
         return ExitStatus.DONE
-    with running.logging_as_asked(output):
-        run = irl.scan(
-            **running.keywords(made, policy, sending, output, other.shard),
-            reprobe=scanning.reprobe,
-            reprobe_wait=_seconds("--reprobe-wait", scanning.reprobe_wait),
-            recheck=_share(scanning.recheck),
-            recheck_rate=quantity.parse_number("--recheck-rate", scanning.recheck_rate),
-            no_rst=scanning.no_rst,
-            **_selected(scanning),
-            # ZMap's habit: without a file, the address alone.
-            output_fields=running.fields(output, ["saddr"]),
-            max_memory=int(quantity.parse_number("--max-memory", scanning.max_memory)),
-            dedup_method=scanning.dedup_method,
-        )
-        run.about.seed_provided = options.seed is not None or options.plan is not None
-        again = STANDARD_STREAM not in (*targets, str(options.list_of_ips_file))
-        checkpoint = output.checkpoint or (running.checkpoint_beside(output) if again else None)
-        return running.record(run, output, closing_words, checkpoint=checkpoint)
+    run = irl.scan(
+        **running.keywords(made, policy, sending, output, other.shard),
+        reprobe=scanning.reprobe,
+        reprobe_wait=_seconds("--reprobe-wait", scanning.reprobe_wait),
+        recheck=_share(scanning.recheck),
+        recheck_rate=quantity.parse_number("--recheck-rate", scanning.recheck_rate),
+        no_rst=scanning.no_rst,
+        **_selected(scanning),
+        # ZMap's habit: without a file, the address alone.
+        output_fields=running.fields(output, ["saddr"]),
+        max_memory=int(quantity.parse_number("--max-memory", scanning.max_memory)),
+        dedup_method=scanning.dedup_method,
+    )
+    run.about.seed_provided = options.seed is not None or options.plan is not None
+    again = STANDARD_STREAM not in (*targets, str(options.list_of_ips_file))
+    checkpoint = output.checkpoint or (running.checkpoint_beside(output) if again else None)
+    return running.record(run, output, closing_words, checkpoint=checkpoint)
 
 
 def _resume(
@@ -114,7 +114,8 @@ def _resume(
     """Goes on with a scan, with what may be said anew."""
     new = {"rate", "bandwidth", "contact", "resume", "max_memory", "authorized", "config", "checkpoint_interval"}
     new |= {each.name for each in fields(sending)} - {"max_results"}
-    new |= {"metadata_file", "json_output", "status_updates_file", "log_file", "quiet", "verbose"}
+    new |= {"metadata_file", "json_output", "status_updates_file", "log_file", "quiet", "verbosity"}
+    new |= {"log_directory", "log_format", "metrics"}
     new |= {"notes", "user_metadata"}
     for group in (options, sending, scanning, output, other):
         wrong = next((name for name, value in _given(group).items() if name not in new), None)
@@ -131,16 +132,15 @@ def _resume(
     changes = {name: value for name, value in asked.items() if value != plain[name]}
     if "max_memory" in _given(scanning):
         changes["max_memory"] = int(quantity.parse_number("--max-memory", scanning.max_memory))
-    with running.logging_as_asked(output):
-        run = irl.resume(
-            path,
-            policy=policy,
-            rate=rate,
-            contact=options.contact,
-            checkpoint_interval=running.every(output),
-            **changes,
-        )
-        return running.record(run, replace(output, checkpoint_interval=None), closing_words, resumed=True)
+    run = irl.resume(
+        path,
+        policy=policy,
+        rate=rate,
+        contact=options.contact,
+        checkpoint_interval=running.every(output),
+        **changes,
+    )
+    return running.record(run, replace(output, checkpoint_interval=None), closing_words, resumed=True)
 
 
 def _given(group: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The packages of the extra `irlstack[report]`, imported when they are needed."""
+"""The packages of an extra, `irlstack[report]` unless another is named, imported when they are needed."""
 
 import importlib
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from irlstack.errors import ConfigError
 
 
-def need(module: str) -> Any:
+def need(module: str, extra: str = "report") -> Any:
     """The module.
 
     Raises:
@@ -16,4 +16,4 @@ def need(module: str) -> Any:
         return importlib.import_module(module)
     except ImportError:
         name = module.partition(".")[0]
-        raise ConfigError(f"This needs {name}: pip install 'irlstack[report]'") from None
+        raise ConfigError(f"This needs {name}: pip install 'irlstack[{extra}]'") from None
