@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, TextIO
 from cyclopts import Group, Parameter
 
 import irlstack as irl
+from irlstack.bounds import check_files
 from irlstack.cli import console, quantity
 from irlstack.cli.in_flight import rate_by_signals
 from irlstack.cli.options import ORDER, POLICY, SENDING, STANDARD_STREAM, PlanOptions
@@ -155,7 +156,8 @@ def keywords(
         "max_results": sending.max_results,
         "min_hitrate": sending.min_hitrate,
         "retries": sending.retries,
-        "max_sendto_failures": sending.max_sendto_failures,
+        # ZMap's way to say that there is no bound.
+        "max_sendto_failures": None if sending.max_sendto_failures == -1 else sending.max_sendto_failures,
         "notes": output.notes,
         "user_metadata": _user_metadata(output.user_metadata),
     }
@@ -163,7 +165,8 @@ def keywords(
 
 def show_fields(fields: list[dict[str, Any]]) -> ExitStatus:
     """The columns there are, a line each."""
-    console.put("".join(f"{each['name']:<17} {each['meaning']}\n" for each in fields))
+    width = max(len(each["name"]) for each in fields)
+    console.put("".join(f"{each['name']:<{width}} {each['meaning']}\n" for each in fields))
     return ExitStatus.DONE
 
 
@@ -191,19 +194,32 @@ def record(
     resumed: bool = False,
 ) -> ExitStatus:
     """Reads a run to its end into its outputs, or into those it had before, and says how it ended."""
+    interval = every(output)
+    places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
+    beside = (checkpoint, output.metadata_file, output.status_updates_file)
+    check_files(
+        [*([] if resumed else places), *(path for path in beside if path is not None and str(path) != STANDARD_STREAM)]
+    )
     with contextlib.ExitStack() as files:
-        updates = _open(files, output.status_updates_file)
-        metadata = _open(files, output.metadata_file)
-        progress = Progress(shown=not output.quiet and sys.stderr.isatty(), updates=updates)
-        places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
+        progress = Progress(shown=not output.quiet and sys.stderr.isatty())
+        metadata: TextIO | None = None
+
+        def ready() -> None:
+            # Not before: what is refused leaves no file, and overwrites none.
+            nonlocal metadata
+            metadata = _open(files, output.metadata_file)
+            if (updates := _open(files, output.status_updates_file)) is not None:
+                progress.write_to(updates)
+
         with rate_by_signals(run):
             outcome = run.record(
                 [] if resumed else places,
                 header=not output.no_header_row,
                 output_module=output.output_module,
                 each_second=progress.show,
+                ready=ready,
                 checkpoint=checkpoint,
-                checkpoint_interval=every(output),
+                checkpoint_interval=interval,
             )
         progress.end()
         document = json.dumps(outcome.summary)
@@ -228,7 +244,10 @@ def every(output: OutputOptions) -> float | None:
     """Seconds between two commits, where that was said."""
     if output.checkpoint_interval is None:
         return None
-    return quantity.parse_seconds("--checkpoint-interval", output.checkpoint_interval)
+    seconds = quantity.parse_seconds("--checkpoint-interval", output.checkpoint_interval)
+    if seconds <= 0:
+        raise ConfigError("--checkpoint-interval 0 would write all the time: give more than 0, 5 or 1m.")
+    return seconds
 
 
 def _cores(text: str | None) -> list[int]:
