@@ -256,6 +256,7 @@ class RawOutputs:
         checkpoint: RawCheckpoint | None = None,
         plan: Plan | None = None,
     ) -> Self: ...
+    def open(self) -> None: ...
 
 @final
 class RawCheckpoint:
@@ -339,6 +340,7 @@ class RawStack:
         recheck_rate: float = 1000.0,
         output_filter: str | None = None,
         checkpoint: RawCheckpoint | None = None,
+        ready: Callable[[], object] | None = None,
     ) -> RawRun: ...
     def exchange(
         self,
@@ -367,6 +369,7 @@ class RawStack:
         queue: int = 32,
         cores: Sequence[int] = ...,
         reprobe: int = 2,
+        ready: Callable[[], object] | None = None,
     ) -> RawRun: ...
 
 def record_run(
@@ -376,10 +379,10 @@ def record_run(
     each_second: Callable[[str, str], object] | None,
     checkpoint: RawCheckpoint | None = None,
 ) -> tuple[str, Exception | None, bool, bool, bool]: ...
-def check_filter(text: str, family: str) -> None: ...
+def check_filter(text: str, plan: Plan) -> None: ...
 def refuse_early(plan: Plan, policy: Policy, opens: bool) -> None: ...
 def exchange_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
-def scan_fields(family: _Family = "ipv4") -> list[dict[str, Any]]: ...
+def scan_fields(family: _Family = "ipv4", probe_module: str = "tcp_synscan") -> list[dict[str, Any]]: ...
 
 @final
 class World:

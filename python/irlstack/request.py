@@ -19,6 +19,7 @@ from irlstack._core import (
     check_filter,
     refuse_early,
 )
+from irlstack.bounds import check_fields, check_numbers
 from irlstack.errors import ConfigError
 from irlstack.optout import Watch
 from irlstack.policy import Policy
@@ -193,6 +194,8 @@ class Request:
                 raise ConfigError("Targets come from one list: a table, or list_of_ips_file.")
             self.source = lists[0] if lists else None
         run = {name: value for name, value in keywords.items() if name in _RUN_KEYWORDS}
+        check_numbers(run)
+        check_fields(run.get("output_fields"))
         plan = {name: value for name, value in keywords.items() if name not in _RUN_KEYWORDS}
         given = run.get("plan")
         if given is not None:
@@ -216,7 +219,7 @@ class Request:
         if self.keywords.get("output_filter") is not None:
             if "rows" in self.keywords:
                 raise ConfigError("Either rows says which answers become rows, or output_filter: give one of them.")
-            check_filter(self.keywords["output_filter"], self.plan.family)
+            check_filter(self.keywords["output_filter"], self.plan)
 
         user_metadata = run.get("user_metadata")
         self.about = About(
@@ -233,8 +236,8 @@ class Request:
     ) -> Run:
         """The scan, which opens its stack when it begins; `link` says how, for a checkpoint. Or it goes on from one."""
 
-        def start(checkpoint: RawCheckpoint | None) -> RawRun:
-            return open_stack().scan(self.plan, self.policy, checkpoint=checkpoint, **self.keywords)
+        def start(checkpoint: RawCheckpoint | None, ready: Callable[[], None] | None) -> RawRun:
+            return open_stack().scan(self.plan, self.policy, checkpoint=checkpoint, ready=ready, **self.keywords)
 
         recipe = None if link is None else checkpoints.Recipe(self.plan, self.keywords, link)
         return self._run("scan", start, recipe=recipe, saved=saved)
@@ -250,8 +253,8 @@ class Request:
         else:
             return self._listed(open_stack, None if column is not None else request, column)
 
-        def start(_: RawCheckpoint | None) -> RawRun:
-            return open_stack().exchange(self.plan, self.policy, request, **self.keywords)
+        def start(_: RawCheckpoint | None, ready: Callable[[], None] | None) -> RawRun:
+            return open_stack().exchange(self.plan, self.policy, request, ready=ready, **self.keywords)
 
         return self._run("exchange", start)
 
@@ -265,9 +268,9 @@ class Request:
         def opened() -> RawList:
             return RawList(self.source, self.plan, reprobe, memory // 4, column)
 
-        def start(_: RawCheckpoint | None) -> RawRun:
+        def start(_: RawCheckpoint | None, ready: Callable[[], None] | None) -> RawRun:
             listed = opened()
-            rest = {"max_memory": memory - memory // 4, "reprobe": 0}
+            rest = {"max_memory": memory - memory // 4, "reprobe": 0, "ready": ready}
             return open_stack().exchange(self.plan, self.policy, request, listed=listed, **keywords, **rest)
 
         return self._run("exchange", start, opened)
@@ -275,14 +278,14 @@ class Request:
     def _run(
         self,
         of: Literal["scan", "exchange"],
-        start: Callable[[RawCheckpoint | None], RawRun],
+        start: Callable[[RawCheckpoint | None, Callable[[], None] | None], RawRun],
         listed: Callable[[], RawList] | None = None,
         recipe: checkpoints.Recipe | None = None,
         saved: checkpoints.Saved | None = None,
     ) -> Run:
-        def begin(checkpoint: RawCheckpoint | None) -> RawRun:
+        def begin(checkpoint: RawCheckpoint | None, ready: Callable[[], None] | None) -> RawRun:
             watch = None if self.policy.optout_file is None else Watch(self.policy.optout_file)
-            run = start(checkpoint)
+            run = start(checkpoint, ready)
             if watch is not None:
                 watch.follow(run)
             return run

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self
 from irlstack import checkpoint as checkpoints
 from irlstack import notebook
 from irlstack._core import Batch, Plan, RawCheckpoint, RawList, RawOutputs, RawRun, record_run
+from irlstack.bounds import check_files
 from irlstack.errors import ConfigError
 
 _ASYNC_WAIT_S = 0.05
@@ -58,7 +59,7 @@ class Run:
 
     def __init__(
         self,
-        start: Callable[[RawCheckpoint | None], RawRun],
+        start: Callable[[RawCheckpoint | None, Callable[[], None] | None], RawRun],
         *,
         family: Literal["ipv4", "ipv6"],
         output_fields: Sequence[str] | None,
@@ -87,14 +88,16 @@ class Run:
         # A signal's handler may come to it in the thread that holds it.
         self._lock = threading.RLock()
 
-    def _begun(self, checkpoint: RawCheckpoint | None = None) -> RawRun:
+    def _begun(self, checkpoint: RawCheckpoint | None = None, ready: Callable[[], None] | None = None) -> RawRun:
         with self._lock:
             if self._raw is None:
                 if self._saved is not None and checkpoint is None:
                     raise ConfigError("A scan is gone on with in its files: call write() without any.")
-                self._raw = self._start(checkpoint)
+                self._raw = self._start(checkpoint, ready)
             elif checkpoint is not None:
                 raise ConfigError("This run has begun, and a checkpoint is of all its rows: write it from the start.")
+            elif ready is not None:
+                ready()
             return self._raw
 
     def __iter__(self) -> "Rows":
@@ -222,6 +225,7 @@ class Run:
         header: bool = True,
         output_module: str | None = None,
         each_second: Callable[[str, str], object] | None = None,
+        ready: Callable[[], object] | None = None,
         checkpoint: str | PathLike[str] | None = None,
         checkpoint_interval: float | None = None,
     ) -> Outcome:
@@ -232,6 +236,7 @@ class Run:
             header: see `write`.
             output_module: see `write`.
             each_second: called with ZMap's status line and with the row of its status-updates file.
+            ready: called when the run was accepted, before the files are opened and the first frame is sent.
             checkpoint: see `write`.
             checkpoint_interval: see `write`.
         """
@@ -243,12 +248,20 @@ class Run:
                 raise ConfigError("A scan that is gone on with has its files and its checkpoint: name no others.")
             kept, checkpoint, paths = saved.raw, saved.path, saved.outputs
             header, output_module = saved.header["record"]["header"], saved.header["record"]["output_module"]
+        else:
+            check_files([Path(path) for path in (*paths, checkpoint) if path is not None])
         of = (paths, self._family, self._output_fields, header, output_module, self._of, listed)
         outputs = RawOutputs(*of, kept, self._plan)
+
+        def opened() -> None:
+            if ready is not None:
+                ready()
+            outputs.open()
+
         if saved is None and checkpoint is not None:
             kept = self._checkpoint(checkpoint, paths, header, output_module, checkpoint_interval)
         try:
-            raw = self._begun(kept)
+            raw = self._begun(kept, opened)
         except BaseException:
             if kept is not None:
                 kept.discard()

@@ -14,6 +14,7 @@ from typing import Any, Literal, Self, Unpack
 
 from irlstack import checkpoint as checkpoints
 from irlstack._core import Batch, RawCompletion, RawStack, RawStream, World
+from irlstack.bounds import check_numbers
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
 from irlstack.policy import Policy
@@ -458,6 +459,7 @@ class _Link:
                 raise ConfigError(f"The simulated link has no {name} to choose.")
         if self.engine == "sim" and self.iplayer:
             raise ConfigError("The simulated link speaks Ethernet: leave out iplayer.")
+        check_numbers({"batch": self.batch})
         self.names = _names(self.interface)
 
     def described(self) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pytest
 from irlstack.lab import Lab
 
 pytestmark = pytest.mark.alone
-COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "250000"))
+COUNT = int(os.environ.get("IRLSTACK_OUTSTANDING", "1000000"))
 """5,000,000 in `make soak`."""
 BYTES_EACH = 192
 

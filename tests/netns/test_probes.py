@@ -93,7 +93,8 @@ def test_the_worlds_hosts_do_as_kernels_do(lab: Lab, targets: str, source: str) 
 @pytest.mark.parametrize(("targets", "source"), [("198.19.7.0/29", SPARE), ("fd00:19::7:0/125", SPARE6)])
 def test_a_dns_server_is_told_from_what_merely_answers(lab: Lab, servers: None, targets: str, source: str) -> None:
     plan = irl.Plan(targets, ports=53, probe_module="dns", source_ip=[source], rate=1000)
-    _, rows = scan(lab, plan, rows="all", output_fields=["saddr", "classification", "success", "icmp_type", "data"])
+    fields = ["saddr", "classification", "success", "icmp_type", "data", "icmp_responder", "udp_len", "app_success"]
+    _, rows = scan(lab, plan, rows="all", output_fields=[*fields, "dns_qr", "dns_rcode", "dns_qdcount"])
     last = (
         rows["saddr"]
         if rows.schema["saddr"] == pl.UInt32
@@ -106,12 +107,28 @@ def test_a_dns_server_is_told_from_what_merely_answers(lab: Lab, servers: None, 
     assert rows.filter(pl.col("classification").str.starts_with("dns"))["success"].all()
     assert not rows.filter(~pl.col("classification").str.starts_with("dns"))["success"].any()
     assert all(data.endswith(b"\x07example\x03com\0\0\x01\0\x01") for data in rows["data"].drop_nulls())
+    # ZMap's fields say of each what its class does.
+    codes = dict(zip(rows["classification"], rows["dns_rcode"], strict=True))
+    assert (codes["dns"], codes["dns_nxdomain"], codes["dns_refused"]) == (0, 3, 5)
+    assert rows["app_success"].to_list() == [kind == "dns" for kind in rows["classification"]]
+    assert rows["udp_len"].to_list() == [None if data is None else 8 + len(data) for data in rows["data"]]
+    datagrams = rows.filter(pl.col("data").is_not_null())
+    assert set(datagrams["dns_qdcount"]) == {1}
+    assert datagrams.filter(pl.col("success"))["dns_qr"].sum() == 3
+    assert datagrams["icmp_responder"].null_count() == datagrams.height
+    assert rows.filter(pl.col("data").is_null())["icmp_responder"].null_count() == 0
 
 
 def test_a_time_server_repeats_what_it_was_sent(lab: Lab, servers: None) -> None:
     plan = irl.Plan("198.19.7.1-198.19.7.6", ports=123, probe_module="ntp", source_ip=[SPARE], rate=1000)
     _, rows = scan(lab, plan, rows="all")
     assert Counter(rows["classification"]) == {"ntp": 4, "udp": 2}
+    fields = ["saddr", "stratum", "LI_VN_MODE", "udp_len"]
+    with pytest.raises(irl.ConfigError, match="one of the probe dns, and this is ntp"):
+        scan(lab, plan, output_fields=fields)
+    _, rows = scan(lab, plan, output_fields=fields[:3], output_filter="success = 1 && stratum > 1")
+    assert sorted(rows["stratum"]) == [2, 3, 4]
+    assert {mode & 7 for mode in rows["LI_VN_MODE"]} == {4}
 
 
 def stratum(batch: irl.Batch) -> dict[str, object]:

@@ -4,6 +4,8 @@ import json
 import shlex
 import subprocess
 import sys
+from datetime import datetime
+from ipaddress import IPv4Address
 from pathlib import Path
 
 import polars as pl
@@ -116,3 +118,50 @@ def test_a_filter_may_name_what_is_no_column_and_what_is_wrong_is_said_first(com
     done = command(*scan, "--rows", "all", "--output-filter", "success = 1")
     assert done.status == 2
     assert "give one of them" in " ".join(done.err.split())
+
+
+@pytest.mark.parametrize("probe", ["tcp_synscan", "icmp_echoscan", "udp"])
+def test_zmaps_other_fields_are_there_in_every_format(command: Command, tmp_path: Path, probe: str) -> None:
+    ports = [] if probe == "icmp_echoscan" else ["-p", "53"]
+    outputs = ["-o", "rows.csv", "-o", "rows.jsonl", "-o", "rows.parquet"]
+    done = command(
+        "scan",
+        "10.2.0.0/16",
+        *ports,
+        "-M",
+        probe,
+        *shlex.split(HERE)[:-1],
+        "-r",
+        "0",
+        "--rows",
+        "all",
+        "-f",
+        "*",
+        *outputs,
+    )
+    assert done.status == 0, done.err
+    table = pl.read_parquet(tmp_path / "rows.parquet").rows(named=True)
+    texts = pl.read_csv(tmp_path / "rows.csv", infer_schema=False).rows(named=True)
+    objects = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert len(table) == len(texts) == len(objects) > 100
+    errors = 0
+    for row, text, each in zip(table, texts, objects, strict=True):
+        dotted = str(IPv4Address(row["saddr"]))
+        assert text["saddr"] == each["saddr"] == dotted
+        # What ZMap has in a uint32 of a little-endian machine.
+        assert row["saddr_raw"] == int(text["saddr_raw"]) == each["saddr_raw"]
+        assert row["saddr_raw"].to_bytes(4, "little") == IPv4Address(dotted).packed
+        instant = datetime.strptime(text["timestamp_str"], "%Y-%m-%dT%H:%M:%S.%f%z")
+        assert int(instant.timestamp()) == row["timestamp_ts"] == each["timestamp_ts"]
+        assert row["timestamp_us"] // 1000 == instant.microsecond // 1000
+        assert (row["icmp_responder"] is None) == (text["icmp_responder"] is None) == (each["icmp_responder"] is None)
+        if row["icmp_responder"] is not None:
+            errors += 1
+            assert each["icmp_responder"] == str(IPv4Address(row["icmp_responder"]))
+            assert row["icmp_type"] == 3
+        if probe == "udp":
+            assert row["udp_pkt_size"] == (None if row["data"] is None else 8 + len(row["data"]))
+        if probe == "icmp_echoscan":
+            assert (row["type"], row["code"], row["icmp_id"], row["seq"]) == (0, 0, row["dport"], row["seqnum"])
+            assert len(row["data"]) == 16
+    assert (errors > 0) == (probe != "icmp_echoscan"), "hosts of this World answer echo requests or are silent"

@@ -3,7 +3,9 @@
 
 use std::sync::Arc;
 
-use arrow_array::builder::{BinaryBuilder, BooleanBuilder, PrimitiveBuilder, StringBuilder};
+use arrow_array::builder::{
+    ArrayBuilder, BinaryBuilder, BooleanBuilder, FixedSizeBinaryBuilder, PrimitiveBuilder, StringBuilder,
+};
 use arrow_array::types::{ArrowPrimitiveType, TimestampNanosecondType, UInt32Type};
 use arrow_array::{ArrayRef, FixedSizeBinaryArray, PrimitiveArray, RecordBatch};
 use arrow_schema::SchemaRef;
@@ -199,6 +201,116 @@ impl<R, F: Fn(&R) -> Option<usize> + Send> Values<R> for Choices<F> {
         for row in rows {
             let word = (self.of)(row).and_then(|index| self.words.get(index));
             self.builder.append_value(word.map_or("", String::as_str));
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        Arc::new(self.builder.finish())
+    }
+}
+
+/// Texts that are made row by row, each written by `of` to the end of what is there.
+pub(crate) fn made<R>(of: impl Fn(&R, &mut String) + Send + 'static) -> Box<dyn Values<R>> {
+    Box::new(Made { builder: StringBuilder::new(), text: String::new(), of })
+}
+
+struct Made<F> {
+    builder: StringBuilder,
+    text: String,
+    of: F,
+}
+
+impl<R, F: Fn(&R, &mut String) + Send> Values<R> for Made<F> {
+    fn append(&mut self, rows: &[R], _: &[u8]) {
+        for row in rows {
+            self.text.clear();
+            (self.of)(row, &mut self.text);
+            self.builder.append_value(&self.text);
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        Arc::new(self.builder.finish())
+    }
+}
+
+/// Numbers that are read from a row and its payload, and may be missing.
+pub(crate) fn read<R, T: ArrowPrimitiveType>(
+    place: impl Fn(&R) -> Option<Place> + Send + 'static,
+    of: impl Fn(&R, &[u8]) -> Option<u64> + Send + 'static,
+    narrowed: fn(u64) -> T::Native,
+) -> Box<dyn Values<R>> {
+    let append =
+        move |builder: &mut PrimitiveBuilder<T>, value: Option<u64>| builder.append_option(value.map(narrowed));
+    Box::new(Read { builder: PrimitiveBuilder::new(), place, of, append })
+}
+
+/// The same that are 0 or 1.
+pub(crate) fn read_bits<R>(
+    place: impl Fn(&R) -> Option<Place> + Send + 'static,
+    of: impl Fn(&R, &[u8]) -> Option<u64> + Send + 'static,
+) -> Box<dyn Values<R>> {
+    let append = |builder: &mut BooleanBuilder, value: Option<u64>| builder.append_option(value.map(|bit| bit != 0));
+    Box::new(Read { builder: BooleanBuilder::new(), place, of, append })
+}
+
+struct Read<B, P, F, A> {
+    builder: B,
+    place: P,
+    of: F,
+    append: A,
+}
+
+impl<R, B, P, F, A> Values<R> for Read<B, P, F, A>
+where
+    B: ArrayBuilder,
+    P: Fn(&R) -> Option<Place> + Send,
+    F: Fn(&R, &[u8]) -> Option<u64> + Send,
+    A: Fn(&mut B, Option<u64>) + Send,
+{
+    fn append(&mut self, rows: &[R], data: &[u8]) {
+        for row in rows {
+            let payload = payload(data, (self.place)(row));
+            (self.append)(&mut self.builder, (self.of)(row, payload));
+        }
+    }
+
+    fn finish(&mut self) -> ArrayRef {
+        self.builder.finish()
+    }
+}
+
+/// The payload at a place; an empty one where there is none.
+pub(crate) fn payload(data: &[u8], place: Option<Place>) -> &[u8] {
+    place.and_then(|(start, end)| data.get(start..end)).unwrap_or_default()
+}
+
+/// Addresses of a family that may be missing.
+pub(crate) fn optional_addresses<R>(
+    family: Family,
+    of: impl Fn(&R) -> Option<u128> + Send + 'static,
+) -> Box<dyn Values<R>> {
+    match family {
+        Family::V4 => optional::<_, UInt32Type>(move |row| of(row).map(|address| address as u32)),
+        Family::V6 => Box::new(OptionalAddresses6 { builder: FixedSizeBinaryBuilder::new(16), of }),
+    }
+}
+
+struct OptionalAddresses6<F> {
+    builder: FixedSizeBinaryBuilder,
+    of: F,
+}
+
+impl<R, F: Fn(&R) -> Option<u128> + Send> Values<R> for OptionalAddresses6<F> {
+    fn append(&mut self, rows: &[R], _: &[u8]) {
+        for row in rows {
+            match (self.of)(row) {
+                // An address has as many bytes as the column.
+                Some(address) => {
+                    self.builder.append_value(address.to_be_bytes()).unwrap_or_else(|_| self.builder.append_null())
+                }
+                None => self.builder.append_null(),
+            }
         }
     }
 

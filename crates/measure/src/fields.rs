@@ -10,6 +10,10 @@ pub(crate) fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
     bytes.get(at..at + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]))
 }
 
+pub(crate) fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
+    bytes.get(at..at + 8).and_then(|b| b.try_into().ok()).map(u64::from_be_bytes)
+}
+
 pub(crate) fn u128_at(bytes: &[u8], at: usize) -> Option<u128> {
     bytes.get(at..at + 16).and_then(|b| b.try_into().ok()).map(u128::from_be_bytes)
 }

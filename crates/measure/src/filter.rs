@@ -8,8 +8,8 @@ use std::net::IpAddr;
 use irl_targets::{Family, address_bits};
 
 use crate::error::MeasureError;
-use crate::rows::{Class, Row, timestamps, unreachable};
-use crate::schema::Column;
+use crate::rows::{Class, Row, microsecond, raw, responder, second, timestamps, unreachable};
+use crate::schema::{Column, of_another};
 
 /// Brackets within brackets: more would only exhaust the stack.
 const DEPTH: usize = 64;
@@ -21,6 +21,9 @@ pub struct Filter {
     root: Node,
     family: Family,
 }
+
+/// Fields that are addresses.
+const ADDRESSES: [Column; 3] = [Column::Saddr, Column::Daddr, Column::IcmpResponder];
 
 #[derive(Clone, Debug, PartialEq)]
 enum Node {
@@ -55,12 +58,12 @@ impl Op {
 
 impl Filter {
     /// Parses an expression: comparisons of a field with a whole number, an address or a word, joined by `&&` (which binds
-    /// more tightly), `||` and parentheses.
+    /// more tightly), `||` and parentheses. The fields are those of a probe.
     ///
     /// # Errors
     /// [`MeasureError::Config`], with the place of what is wrong.
-    pub fn parse(text: &str, family: Family) -> Result<Self, MeasureError> {
-        let mut parser = Parser { text, at: 0, depth: 0, family };
+    pub fn parse(text: &str, family: Family, probe: &str) -> Result<Self, MeasureError> {
+        let mut parser = Parser { text, at: 0, depth: 0, family, probe };
         let root = parser.any()?;
         parser.skip();
         if parser.at < text.len() {
@@ -74,17 +77,17 @@ impl Filter {
         &self.text
     }
 
-    /// Whether an answer is wanted; `classes` are the names of the probe's own classes. What a field does not have is
-    /// neither equal nor unequal to anything.
-    pub(crate) fn wants(&self, row: &Row, classes: &[String]) -> bool {
-        self.holds(&self.root, row, classes)
+    /// Whether an answer with this payload is wanted; `classes` are the names of the probe's own classes. What a field
+    /// does not have is neither equal nor unequal to anything.
+    pub(crate) fn wants(&self, row: &Row, classes: &[String], payload: &[u8]) -> bool {
+        self.holds(&self.root, row, classes, payload)
     }
 
-    fn holds(&self, node: &Node, row: &Row, classes: &[String]) -> bool {
+    fn holds(&self, node: &Node, row: &Row, classes: &[String], payload: &[u8]) -> bool {
         match node {
-            Node::All(nodes) => nodes.iter().all(|node| self.holds(node, row, classes)),
-            Node::Any(nodes) => nodes.iter().any(|node| self.holds(node, row, classes)),
-            Node::Number(column, op, value) => number(*column, row).is_some_and(|has| op.holds(&has, value)),
+            Node::All(nodes) => nodes.iter().all(|node| self.holds(node, row, classes, payload)),
+            Node::Any(nodes) => nodes.iter().any(|node| self.holds(node, row, classes, payload)),
+            Node::Number(column, op, value) => number(*column, row, payload).is_some_and(|has| op.holds(&has, value)),
             Node::Text(column, op, value) => {
                 let has = match (column, row.class) {
                     (Column::IcmpUnreachStr, _) => unreachable(self.family, row),
@@ -98,7 +101,7 @@ impl Filter {
 }
 
 /// A field that is a number; `None` where the answer has none.
-fn number(column: Column, row: &Row) -> Option<i128> {
+fn number(column: Column, row: &Row, payload: &[u8]) -> Option<i128> {
     Some(match column {
         Column::Saddr => in_order(row.saddr),
         Column::Daddr => in_order(row.daddr),
@@ -120,10 +123,17 @@ fn number(column: Column, row: &Row) -> Option<i128> {
         Column::TcpoptSackPerm => (row.tcp?.bits & irl_link::record::options::SACK_PERMITTED != 0).into(),
         Column::TcpoptTsVal => timestamps(row)?.ts_val.into(),
         Column::TcpoptTsEcr => timestamps(row)?.ts_ecr.into(),
-        Column::IcmpType => row.icmp?.0.into(),
-        Column::IcmpCode => row.icmp?.1.into(),
-        // The parser lets no other come here.
-        Column::Classification | Column::IcmpUnreachStr | Column::Data => return None,
+        Column::IcmpType => row.icmp?.kind.into(),
+        Column::IcmpCode => row.icmp?.code.into(),
+        Column::IcmpResponder => in_order(responder(row)?),
+        // The parser lets only those of IPv4 come here.
+        Column::SaddrRaw => raw(Family::V4, row.saddr).cast_signed(),
+        Column::DaddrRaw => raw(Family::V4, row.daddr).cast_signed(),
+        Column::TimestampTs => second(row).into(),
+        Column::TimestampUs => microsecond(row).into(),
+        Column::OfProbe(field) => field.of(row, payload)?.into(),
+        // Nor these.
+        Column::Classification | Column::IcmpUnreachStr | Column::Data | Column::TimestampStr => return None,
     })
 }
 
@@ -137,9 +147,22 @@ struct Parser<'a> {
     at: usize,
     depth: usize,
     family: Family,
+    probe: &'a str,
 }
 
 impl Parser<'_> {
+    /// Why a field cannot be compared, if that is so.
+    fn incomparable(&self, column: Column) -> Option<&'static str> {
+        match column {
+            Column::Data => Some("the field data is bytes, which cannot be compared"),
+            Column::TimestampStr => Some("the field timestamp_str is text: compare timestamp_ts, in s since 1970"),
+            Column::SaddrRaw | Column::DaddrRaw if self.family == Family::V6 => {
+                Some("this field of IPv6 is bytes, which cannot be compared: compare saddr or daddr")
+            }
+            _ => None,
+        }
+    }
+
     fn wrong(&self, what: impl AsRef<str>) -> MeasureError {
         let (before, rest) = self.text.split_at(self.at);
         let here = if rest.is_empty() { "at its end".to_owned() } else { format!("at {rest:?}") };
@@ -209,15 +232,19 @@ impl Parser<'_> {
         self.skip();
         let begins = self.at;
         let name = self.word();
-        let Ok(column) = Column::by_name(&name) else {
+        let all = Column::all(self.probe);
+        let Some(column) = all.iter().copied().find(|column| column.name() == name) else {
             self.at = begins;
-            let known: Vec<_> =
-                Column::ALL.iter().filter(|column| **column != Column::Data).map(|each| each.name()).collect();
+            if let Some(why) = of_another(self.probe, &name) {
+                return Err(self.wrong(why));
+            }
+            let known = all.iter().filter(|column| self.incomparable(**column).is_none());
+            let known: Vec<_> = known.map(|each| each.name()).collect();
             return Err(self.wrong(format!("a field was expected here, one of {}", known.join(" "))));
         };
-        if column == Column::Data {
+        if let Some(why) = self.incomparable(column) {
             self.at = begins;
-            return Err(self.wrong("the field data is bytes, which cannot be compared"));
+            return Err(self.wrong(why));
         }
         let signs = [
             ("!=", Op::NotEqual),
@@ -252,7 +279,7 @@ impl Parser<'_> {
         }
         let quoted = self.quoted()?;
         let value = quoted.unwrap_or_else(|| self.word());
-        let number = if matches!(column, Column::Saddr | Column::Daddr) {
+        let number = if ADDRESSES.contains(&column) {
             let address = value.parse::<IpAddr>().ok().filter(|address| Family::of(*address) == self.family);
             address.map(address_bits).or_else(|| value.parse().ok()).map(in_order)
         } else {
@@ -260,9 +287,7 @@ impl Parser<'_> {
         };
         match number {
             Some(number) => Ok(Node::Number(column, op, number)),
-            None if matches!(column, Column::Saddr | Column::Daddr) => {
-                fails(self, format!("an {} address was expected here", self.family))
-            }
+            None if ADDRESSES.contains(&column) => fails(self, format!("an {} address was expected here", self.family)),
             None => fails(self, "a whole number was expected here".to_owned()),
         }
     }
@@ -281,9 +306,10 @@ impl Parser<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::rows::Icmp;
 
     fn wants(text: &str, row: &Row) -> bool {
-        Filter::parse(text, Family::V4).unwrap().wants(row, &[])
+        Filter::parse(text, Family::V4, "tcp_synscan").unwrap().wants(row, &[], &[])
     }
 
     #[test]
@@ -319,23 +345,45 @@ mod tests {
         ] {
             assert!(!wants(text, &row), "{text}");
         }
-        let error = Row { class: Class::Icmp, icmp: Some((3, 3)), ..Row::default() };
+        let error = Row { class: Class::Icmp, icmp: Some(Icmp { kind: 3, code: 3, rest: None }), ..Row::default() };
         assert!(wants("icmp_unreach_str = \"port unreachable\" && icmp_type = 3 && icmp_code > 2", &error));
+    }
+
+    #[test]
+    fn zmaps_other_fields_are_compared_as_it_has_them() {
+        let error = Row {
+            saddr: 0x0102_0304,
+            daddr: 0x0a00_0001,
+            timestamp: 1_795_467_691_123_456_789,
+            responder: 0x0a00_0002,
+            ..Row::default()
+        };
+        for text in [
+            "saddr_raw = 67305985 && daddr_raw = 16777226",
+            "timestamp_ts = 1795467691 && timestamp_us = 123456",
+            "icmp_responder = 10.0.0.2 && icmp_responder != 10.0.0.3",
+        ] {
+            assert!(wants(text, &error), "{text}");
+        }
+        assert!(!wants("icmp_responder != 10.0.0.3", &Row::default()), "there was no error");
+        let filter = Filter::parse("dns_rcode = 3 && dns_ancount = 0", Family::V4, "dns").unwrap();
+        let header = [0, 0, 0x81, 0x83, 0, 1, 0, 0, 0, 0, 0, 0];
+        assert!(filter.wants(&error, &[], &header) && !filter.wants(&error, &[], &header[1..]));
     }
 
     #[test]
     fn classes_of_a_probe_of_ones_own_have_their_names() {
         let row = Row { class: Class::OfProbe { index: 1, success: true }, ..Row::default() };
         let names = ["no".to_owned(), "yes".to_owned()];
-        let filter = Filter::parse("classification = yes && success = 1", Family::V6).unwrap();
-        assert!(filter.wants(&row, &names) && !filter.wants(&row, &[]));
+        let filter = Filter::parse("classification = yes && success = 1", Family::V6, "own").unwrap();
+        assert!(filter.wants(&row, &names, &[]) && !filter.wants(&row, &[], &[]));
     }
 
     #[test]
     fn addresses_have_their_order_in_both_halves_of_ipv6() {
         let row = Row { saddr: 0xfd00 << 112, ..Row::default() };
-        let filter = Filter::parse("saddr > 2001:db8::1 && saddr < fd00::1", Family::V6).unwrap();
-        assert!(filter.wants(&row, &[]));
+        let filter = Filter::parse("saddr > 2001:db8::1 && saddr < fd00::1", Family::V6, "own").unwrap();
+        assert!(filter.wants(&row, &[], &[]));
     }
 
     #[test]
@@ -355,12 +403,18 @@ mod tests {
             ("classification = 'rst", "character 18", "not closed"),
             ("saddr = ::1", "character 9", "an IPv4 address"),
             ("data = 1", "character 1", "bytes"),
+            ("timestamp_str = 1", "character 1", "compare timestamp_ts"),
+            ("ttl = 1 || stratum = 1", "character 12", "one of the probe ntp, and this is tcp_synscan"),
+            ("rtt_us < 5", "character 1", "take rtt"),
+            ("icmp_responder = ::1", "character 18", "an IPv4 address"),
             ("é = 1", "character 1", "a field was expected"),
         ] {
-            let error = Filter::parse(text, Family::V4).unwrap_err().to_string();
+            let error = Filter::parse(text, Family::V4, "tcp_synscan").unwrap_err().to_string();
             assert!(error.contains(place) && error.contains(what), "{text}: {error}");
         }
+        let error = Filter::parse("saddr_raw = 1", Family::V6, "udp").unwrap_err().to_string();
+        assert!(error.contains("compare saddr"), "{error}");
         let deep = format!("{}success = 1{}", "(".repeat(100_000), ")".repeat(100_000));
-        assert!(Filter::parse(&deep, Family::V4).unwrap_err().to_string().contains("within each other"));
+        assert!(Filter::parse(&deep, Family::V4, "tcp_synscan").unwrap_err().to_string().contains("within each other"));
     }
 }

@@ -72,7 +72,7 @@ impl Layout {
                         picks.push(pick);
                         continue;
                     }
-                    let column = Column::by_name(name)?;
+                    let column = Column::by_name(probe.name(), name)?;
                     let index = given.iter().position(|each| *each == column).unwrap_or_else(|| {
                         given.push(column);
                         given.len() - 1
@@ -107,7 +107,7 @@ impl Layout {
 /// [`MeasureError::Config`] naming it.
 pub fn check_fields(probe: &Probe) -> Result<(), MeasureError> {
     for (index, field) in probe.fields().iter().enumerate() {
-        let taken = Column::by_name(&field.name).is_ok()
+        let taken = Column::ALL.iter().any(|column| column.name() == field.name)
             || probe.fields()[..index].iter().any(|other| other.name == field.name);
         if taken {
             return Err(MeasureError::Config(format!(

@@ -13,11 +13,13 @@ use irl_wire::{Mac, PortRange};
 
 use crate::answers::{Answers, Here, Ours};
 use crate::checkpoint::Marks;
+use crate::columns::payload;
 use crate::fields::{plain, u16_at, u32_at, u128_at};
 use crate::filter::Filter;
 use crate::passes;
-use crate::rows::{Class, Row, RowBuilder, TcpOptions};
+use crate::rows::{Class, Icmp, Row, RowBuilder, TcpOptions};
 use crate::scan::{RowSelection, ScanConfig};
+use crate::schema::Column;
 use crate::shared::Shared;
 use crate::stats::WorkerCounters;
 use crate::whole::Whole;
@@ -26,7 +28,8 @@ use crate::whole::Whole;
 const RESETS: usize = 65_536;
 /// Answers that are settled together: their places in the answered map are fetched at the same time.
 const TOGETHER: usize = 32;
-/// UDP's protocol number.
+/// Their protocol numbers.
+const TCP: u8 = 6;
 const UDP: u8 = 17;
 
 /// A RST that we owe.
@@ -94,6 +97,8 @@ pub(crate) struct Judge {
     filter: Option<Filter>,
     /// Names of the probe's own classes, for it.
     classes: Vec<String>,
+    /// Whether the payload of echo replies is wanted.
+    echoes: bool,
     reset: bool,
     rows: RowBuilder,
     /// Answers that were read and not settled, and their payloads.
@@ -212,6 +217,7 @@ impl Judge {
             selection: config.rows,
             filter: config.filter.clone(),
             classes: classes.iter().map(|class| class.name.clone()).collect(),
+            echoes: config.columns.contains(&Column::Data),
             reset: config.reset,
             rows: RowBuilder::new(config.plan.family, &config.columns, &names),
             answers: Vec::new(),
@@ -253,7 +259,10 @@ impl Judge {
             }
         }
         let selected = match self.selection {
-            _ if self.filter.is_some() => self.filter.as_ref().is_some_and(|filter| filter.wants(row, &self.classes)),
+            _ if self.filter.is_some() => self
+                .filter
+                .as_ref()
+                .is_some_and(|filter| filter.wants(row, &self.classes, payload(&self.data, row.data))),
             RowSelection::All => true,
             RowSelection::Successes => success,
             RowSelection::Success => success && !row.repeat,
@@ -299,7 +308,7 @@ impl Judge {
                 row.daddr = u128_at(body, 16)?;
                 self.tcp(row, body.get(32..)?, record.time_ns)?;
             }
-            (Kind::Icmp, _) => self.icmp(row, body, record.time_ns)?,
+            (Kind::Icmp, _) => return self.icmp(row, body, record.time_ns),
             (Kind::Udp, _) => {
                 self.udp(row, body)?;
                 // Compact although payloads may be wanted: it has none.
@@ -344,15 +353,22 @@ impl Judge {
         Some(())
     }
 
-    fn icmp(&self, row: &mut Row, body: &[u8], received_ns: u64) -> Option<()> {
+    /// An echo's reply, or an error that quotes our probe.
+    fn icmp<'a>(&self, row: &mut Row, body: &'a [u8], received_ns: u64) -> Option<Option<&'a [u8]>> {
         row.saddr = plain(self.family, u128_at(body, 0)?)?;
         row.daddr = plain(self.family, u128_at(body, 16)?)?;
         let (kind, code) = (*body.get(32)?, *body.get(33)?);
-        row.icmp = Some((kind, code));
+        let mut icmp = Icmp { kind, code, rest: None };
         row.ttl = *body.get(34)?;
         row.ipid = u16_at(body, 36)?;
         let (id, sequence) = (u16_at(body, 38)?, u16_at(body, 40)?);
         let quoted = *body.get(35)?;
+        icmp.rest = match quoted {
+            0 => u32_at(body, 38),
+            TCP => None,
+            _ => u32_at(body, 44),
+        };
+        row.icmp = Some(icmp);
         if quoted == 0 {
             row.class = Class::EchoReply;
             row.dport = id;
@@ -361,21 +377,24 @@ impl Judge {
             let payload = body.get(64..80)?;
             row.rtt = self.ours.builders[row.builder].rtt_from_payload(payload, received_ns);
             row.probe_num = u16_at(payload, 8).filter(|number| *number < self.probes).unwrap_or(0);
-            return Some(());
+            // Of a longer payload than we send the record has as much as we send.
+            let length = usize::from(u16_at(body, 42)?).min(payload.len());
+            return Some(self.echoes.then(|| &payload[..length]));
         }
         row.class = Class::Icmp;
         // The row is about whom we probed, not about the router that answered for it.
+        row.responder = row.saddr;
         row.saddr = plain(self.family, u128_at(body, 48)?)?;
         row.dport = id;
         if !matches!(quoted, 1 | 58) {
             row.sport = sequence;
             row.seqnum = u32_at(body, 44)?;
-            return self.number(row);
+            return self.number(row).map(|()| None);
         }
         row.class = Class::of_error(self.family, kind);
         row.seqnum = u32::from(sequence);
         row.builder = self.ours.number(row.daddr)?;
-        Some(())
+        Some(None)
     }
 
     fn udp(&self, row: &mut Row, body: &[u8]) -> Option<()> {
@@ -384,6 +403,7 @@ impl Judge {
         row.daddr = plain(self.family, u128_at(body, 16)?)?;
         row.sport = u16_at(body, 32)?;
         row.dport = u16_at(body, 34)?;
+        row.udp_len = u16_at(body, 36);
         row.ttl = *body.get(38)?;
         row.ipid = u16_at(body, 40)?;
         self.number(row)
@@ -400,6 +420,7 @@ impl Judge {
         (row.saddr, row.daddr) = (packet.source, packet.destination);
         (row.sport, row.dport) = (datagram.source_port, datagram.destination_port);
         (row.ttl, row.ipid) = (packet.ttl, packet.id);
+        row.udp_len = u16_at(packet.payload, 4);
         self.number(row)?;
         Some(datagram.payload)
     }

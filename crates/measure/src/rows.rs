@@ -1,10 +1,18 @@
 //! Answers as columns: collected per worker, handed over as Arrow batches.
 
-use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type};
+use std::fmt::Write;
+
+use arrow_array::types::{Int64Type, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
+use arrow_schema::DataType;
+use chrono::DateTime;
 use irl_link::record::options;
 use irl_targets::Family;
 
-use crate::columns::{self, Place, Values, addresses, bits, choices, numbers, optional, payloads, texts, times};
+use crate::columns::{
+    self, Place, Values, addresses, bits, choices, made, numbers, optional, optional_addresses, payloads, read,
+    read_bits, texts, times,
+};
+use crate::probe_fields::ProbeField;
 use crate::schema::{self, Column};
 
 /// What an answer turned out to be.
@@ -90,6 +98,18 @@ pub struct TcpOptions {
     pub ts_ecr: u32,
 }
 
+/// What an ICMP message has for itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Icmp {
+    /// Type.
+    pub kind: u8,
+    /// Code.
+    pub code: u8,
+    /// The four bytes behind the checksum: an echo's identifier and sequence number, an MTU, or nothing. They are not
+    /// known of an error about a TCP probe.
+    pub rest: Option<u32>,
+}
+
 /// One answer.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Row {
@@ -125,9 +145,13 @@ pub struct Row {
     pub cooldown: bool,
     /// TCP options, of TCP answers.
     pub tcp: Option<TcpOptions>,
-    /// Type and code, of ICMP answers.
-    pub icmp: Option<(u8, u8)>,
-    /// Where the payload of a UDP answer lies among those of the rows beside it.
+    /// Its own header, of ICMP answers.
+    pub icmp: Option<Icmp>,
+    /// Who sent an ICMP error; 0 where it is none.
+    pub responder: u128,
+    /// What the header says of the length, of UDP answers.
+    pub udp_len: Option<u16>,
+    /// Where the payload of an answer lies among those of the rows beside it.
     pub(crate) data: Option<Place>,
     /// The target's number in the answered map.
     pub(crate) slot: u64,
@@ -176,11 +200,63 @@ fn values(column: Column, family: Family, classes: &[&str]) -> Box<dyn Values<Ro
         Column::TcpoptSackPerm => bits(|row: &Row| row.tcp.map(|tcp| tcp.bits & options::SACK_PERMITTED != 0)),
         Column::TcpoptTsVal => optional::<_, UInt32Type>(|row: &Row| timestamps(row).map(|tcp| tcp.ts_val)),
         Column::TcpoptTsEcr => optional::<_, UInt32Type>(|row: &Row| timestamps(row).map(|tcp| tcp.ts_ecr)),
-        Column::IcmpType => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|(kind, _)| kind)),
-        Column::IcmpCode => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|(_, code)| code)),
+        Column::IcmpType => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|icmp| icmp.kind)),
+        Column::IcmpCode => optional::<_, UInt8Type>(|row: &Row| row.icmp.map(|icmp| icmp.code)),
         Column::IcmpUnreachStr => texts(move |row| unreachable(family, row)),
         Column::Data => payloads(|row: &Row| row.data),
+        Column::SaddrRaw => addresses(family, move |row: &Row| raw(family, row.saddr)),
+        Column::DaddrRaw => addresses(family, move |row: &Row| raw(family, row.daddr)),
+        Column::TimestampStr => made(|row: &Row, text| times_of_zmap(row.timestamp, text)),
+        Column::TimestampTs => numbers::<_, Int64Type>(|row: &Row| second(row)),
+        Column::TimestampUs => numbers::<_, UInt32Type>(|row: &Row| microsecond(row)),
+        Column::IcmpResponder => optional_addresses(family, responder),
+        Column::OfProbe(field) => of_probe(field),
     }
+}
+
+/// The empty values of a field of one probe.
+fn of_probe(field: ProbeField) -> Box<dyn Values<Row>> {
+    let of = move |row: &Row, payload: &[u8]| field.of(row, payload);
+    let place = |row: &Row| row.data;
+    // Each is taken from as many bits as its type has.
+    match field.data_type() {
+        DataType::Boolean => read_bits(place, of),
+        DataType::UInt8 => read::<_, UInt8Type>(place, of, |value| value as u8),
+        DataType::UInt16 => read::<_, UInt16Type>(place, of, |value| value as u16),
+        DataType::UInt32 => read::<_, UInt32Type>(place, of, |value| value as u32),
+        _ => read::<_, UInt64Type>(place, of, |value| value),
+    }
+}
+
+/// An address as ZMap's raw fields have it: the 32 bits of an IPv4 address as they are on the wire, read as a number by a
+/// little-endian machine. 16 bytes are in the order of the wire already.
+pub(crate) fn raw(family: Family, address: u128) -> u128 {
+    match family {
+        Family::V4 => (address as u32).swap_bytes().into(),
+        Family::V6 => address,
+    }
+}
+
+/// Whole seconds since 1970.
+pub(crate) fn second(row: &Row) -> i64 {
+    row.timestamp.div_euclid(1_000_000_000)
+}
+
+/// The microseconds beyond them.
+pub(crate) fn microsecond(row: &Row) -> u32 {
+    // Less than a million.
+    (row.timestamp.rem_euclid(1_000_000_000) / 1000) as u32
+}
+
+/// Who sent an ICMP error.
+pub(crate) fn responder(row: &Row) -> Option<u128> {
+    (row.responder != 0).then_some(row.responder)
+}
+
+/// A time as ZMap writes it, `2026-11-25T18:47:03.123+0000`; its time zone is UTC here.
+fn times_of_zmap(ns: i64, text: &mut String) {
+    // Writing to a string cannot fail.
+    let _ = write!(text, "{}", DateTime::from_timestamp_nanos(ns).format("%Y-%m-%dT%H:%M:%S%.3f+0000"));
 }
 
 pub(crate) fn timestamps(row: &Row) -> Option<TcpOptions> {
@@ -189,7 +265,7 @@ pub(crate) fn timestamps(row: &Row) -> Option<TcpOptions> {
 
 /// ZMap's words for the codes of ICMP destination unreachable (RFC 792, 1122, 1812; ICMPv6: RFC 4443).
 pub(crate) fn unreachable(family: Family, row: &Row) -> Option<&'static str> {
-    let (kind, code) = row.icmp?;
+    let Icmp { kind, code, .. } = row.icmp?;
     match (family, kind, code) {
         (Family::V4, 3, 0) | (Family::V6, 1, 0) => Some("network unreachable"),
         (Family::V4, 3, 1) | (Family::V6, 1, 3) => Some("host unreachable"),
@@ -208,5 +284,78 @@ pub(crate) fn unreachable(family: Family, row: &Row) -> Option<&'static str> {
         (Family::V4, 3, 14) => Some("host precedence violation"),
         (Family::V4, 3, 15) => Some("precedence cutoff in effect"),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::UInt16Type;
+
+    use super::*;
+
+    const RENDERED: [Column; 7] = [
+        Column::Saddr,
+        Column::SaddrRaw,
+        Column::DaddrRaw,
+        Column::TimestampStr,
+        Column::TimestampTs,
+        Column::TimestampUs,
+        Column::IcmpResponder,
+    ];
+
+    #[test]
+    fn renderings_of_ipv4_are_zmaps() {
+        let mut builder = RowBuilder::new(Family::V4, &RENDERED, &[]);
+        let row = |timestamp, responder| Row {
+            saddr: 0x0102_0304,
+            daddr: 0xc633_6407,
+            timestamp,
+            responder,
+            ..Row::default()
+        };
+        builder.append(&[row(1_795_467_691_123_999_999, 0), row(-1, 0x0a00_0001)], &[]);
+        let batch = builder.take();
+        let of32 = |name: &str| batch.column_by_name(name).unwrap().as_primitive::<UInt32Type>().clone();
+        assert_eq!(of32("saddr").value(0), 16_909_060);
+        // As `inet_aton` has 1.2.3.4 on a little-endian machine.
+        assert_eq!((of32("saddr_raw").value(0), of32("daddr_raw").value(0)), (67_305_985, 0x0764_33c6));
+        let texts = batch.column_by_name("timestamp_str").unwrap().as_string::<i32>().clone();
+        assert_eq!(
+            texts.iter().flatten().collect::<Vec<_>>(),
+            ["2026-11-23T21:01:31.123+0000", "1969-12-31T23:59:59.999+0000"]
+        );
+        let seconds = batch.column_by_name("timestamp_ts").unwrap().as_primitive::<Int64Type>().clone();
+        assert_eq!(seconds.values().as_ref(), [1_795_467_691, -1]);
+        assert_eq!(of32("timestamp_us").values().as_ref(), [123_999, 999_999]);
+        assert_eq!(of32("icmp_responder").iter().collect::<Vec<_>>(), [None, Some(0x0a00_0001)]);
+    }
+
+    #[test]
+    fn raw_addresses_of_ipv6_are_bytes() {
+        let mut builder = RowBuilder::new(Family::V6, &RENDERED, &[]);
+        let address = 0xfd00 << 112 | 1;
+        builder.append(&[Row { saddr: address, responder: address, ..Row::default() }, Row::default()], &[]);
+        let batch = builder.take();
+        for name in ["saddr_raw", "icmp_responder"] {
+            let column = batch.column_by_name(name).unwrap().as_fixed_size_binary().clone();
+            assert_eq!(column.value(0), address.to_be_bytes());
+        }
+        assert!(batch.column_by_name("icmp_responder").unwrap().is_null(1));
+    }
+
+    #[test]
+    fn fields_of_a_probe_are_read_from_each_rows_own_payload() {
+        let columns = [Column::by_name("dns", "dns_id").unwrap(), Column::by_name("dns", "app_success").unwrap()];
+        let mut builder = RowBuilder::new(Family::V4, &columns, &["dns"]);
+        let row = |data| Row { data, class: Class::OfProbe { index: 0, success: true }, ..Row::default() };
+        let mut payloads: Vec<u8> = (0..24).collect();
+        payloads[3] = 0;
+        builder.append(&[row(Some((0, 12))), row(None), row(Some((12, 24))), row(Some((12, 23)))], &payloads);
+        let batch = builder.take();
+        let ids = batch.column_by_name("dns_id").unwrap().as_primitive::<UInt16Type>().clone();
+        assert_eq!(ids.iter().collect::<Vec<_>>(), [Some(0x0001), None, Some(0x0c0d), None]);
+        let successes = batch.column_by_name("app_success").unwrap().as_boolean().clone();
+        assert_eq!(successes.iter().collect::<Vec<_>>(), [Some(true), Some(false), Some(false), Some(false)]);
     }
 }

@@ -26,6 +26,7 @@ use crate::loss::{Loss, Recheck, Sample, estimate};
 use crate::map::AnsweredMap;
 use crate::output::Committed;
 use crate::passes::{self, Pass, Passes};
+use crate::ready::Ready;
 use crate::scan::{ScanConfig, ScanRate};
 use crate::shared::Shared;
 use crate::stats::Stats;
@@ -108,6 +109,7 @@ impl Prepared {
         let start = config.resume.as_ref().map(|saved| saved.place()).unwrap_or_default();
         let delivered = config.checkpointed.then(|| Mutex::new(Delivered::new(workers.len(), start)));
         let shared = Arc::new(shared);
+        config.ready.as_ref().map_or(Ok(()), Ready::call)?;
         let mut threads = Vec::new();
         for (number, worker) in workers {
             let answers = answers(number, &config, Ours::of(&attachments, number % attachments.len()), &shared);

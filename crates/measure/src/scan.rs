@@ -18,6 +18,7 @@ use crate::filter::Filter;
 use crate::judge::Judge;
 use crate::map::Dedup;
 use crate::passes;
+use crate::ready::Ready;
 pub use crate::run::{Next, Times};
 use crate::run::{Prepared, Run};
 use crate::schema::{self, Column};
@@ -97,6 +98,8 @@ pub struct ScanConfig {
     pub dedup: Dedup,
     /// Batches that may wait for the reader before the senders pause.
     pub queue: usize,
+    /// What is done when all of this was accepted, before the first frame.
+    pub ready: Option<Ready>,
     /// Whether it can be gone on with: workers say with their rows how far they are.
     pub checkpointed: bool,
     /// What it goes on from.
@@ -132,6 +135,7 @@ impl ScanConfig {
             max_memory: 1 << 30,
             dedup: Dedup::default(),
             queue: 32,
+            ready: None,
             checkpointed: false,
             resume: None,
         }

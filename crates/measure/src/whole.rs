@@ -8,7 +8,7 @@ use irl_wire::packet::{Ethernet, Icmp, Packet, Tcp, Udp, protocol};
 use irl_wire::probe::AnswerClass;
 
 use crate::fields::{u16_at, u32_at, u128_at};
-use crate::rows::{Class, Row};
+use crate::rows::{Class, Icmp as IcmpHeader, Row};
 
 /// The classes of answers of a probe that is known by its rules.
 #[derive(Clone)]
@@ -46,6 +46,7 @@ impl Whole {
             (protocol::UDP, _) => {
                 let udp = Udp::parse(packet.payload)?;
                 (row.sport, row.dport) = (udp.source_port, udp.destination_port);
+                row.udp_len = u16_at(packet.payload, 4);
                 Some(Some(udp.payload))
             }
             (protocol::ICMP, false) | (protocol::ICMPV6, true) => self.icmp(row, &packet),
@@ -57,12 +58,13 @@ impl Whole {
     /// that answered for it.
     fn icmp<'a>(&self, row: &mut Row, packet: &Packet<'a>) -> Option<Option<&'a [u8]>> {
         let icmp = Icmp::parse(packet.payload)?;
-        row.icmp = Some((icmp.kind, icmp.code));
+        row.icmp = Some(IcmpHeader { kind: icmp.kind, code: icmp.code, rest: u32_at(&icmp.rest, 0) });
         if icmp.kind == if packet.v6 { 129 } else { 0 } {
             row.dport = u16_at(&icmp.rest, 0)?;
             row.seqnum = u32::from(u16_at(&icmp.rest, 2)?);
             return Some(Some(icmp.payload));
         }
+        row.responder = row.saddr;
         let quoted = icmp.payload;
         let (at, number) = if packet.v6 {
             row.saddr = u128_at(quoted, 24)?;

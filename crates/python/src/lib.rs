@@ -24,6 +24,7 @@ mod policy;
 mod prefix;
 mod probe;
 mod reading;
+mod ready;
 mod run;
 mod schema;
 mod stack;

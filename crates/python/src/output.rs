@@ -3,13 +3,14 @@
 use std::path::PathBuf;
 use std::sync::Mutex;
 
-use arrow_schema::Fields;
+use arrow_schema::{Fields, SchemaRef};
 use irl_measure::further::Layout;
 use irl_measure::metadata::About;
-use irl_measure::output::{self, Format, Sink};
+use irl_measure::output::{self, Committed, Format, Sink};
 use irl_measure::record::{Watch, record};
 use irl_measure::schema::{self, Column};
 use irl_measure::{MeasureError, exchange};
+use irl_targets::Family;
 use pyo3::prelude::*;
 
 use crate::checkpoint::PyCheckpoint;
@@ -20,13 +21,20 @@ use crate::prefix::parse_family;
 use crate::probe;
 use crate::run::{PyRun, json};
 
-/// Files opened for rows, before the first frame is sent. Used up by one run.
+/// Files for rows, which are opened before the first frame is sent. Used up by one run.
 #[pyclass(frozen, module = "irlstack._core", name = "RawOutputs")]
-pub(crate) struct PyOutputs(Mutex<Vec<Box<dyn Sink>>>);
+pub(crate) struct PyOutputs {
+    /// Where each is, how it is written, and what is safe of one that is gone on with.
+    places: Vec<(PathBuf, Format, Option<Committed>)>,
+    family: Family,
+    schema: SchemaRef,
+    header: bool,
+    sinks: Mutex<Vec<Box<dyn Sink>>>,
+}
 
-/// The columns of a scan of these names, or the default ones.
-pub(crate) fn columns(names: Option<Vec<String>>) -> Result<Vec<Column>> {
-    choose(names, Column::defaults(), &Column::ALL, Column::by_name)
+/// The columns of these names of a scan with this probe, or the default ones.
+pub(crate) fn columns(probe: &str, names: Option<Vec<String>>) -> Result<Vec<Column>> {
+    choose(names, Column::defaults(), &Column::all(probe), |name| Column::by_name(probe, name))
 }
 
 /// The columns of a plan's scan: of the probe's own fields too, if there is a program that makes them.
@@ -44,7 +52,7 @@ fn choose<C: Copy>(
     names: Option<Vec<String>>,
     defaults: &[C],
     all: &[C],
-    by_name: fn(&str) -> std::result::Result<C, MeasureError>,
+    by_name: impl Fn(&str) -> std::result::Result<C, MeasureError>,
 ) -> Result<Vec<C>> {
     match names {
         None => Ok(defaults.to_vec()),
@@ -74,7 +82,10 @@ impl PyOutputs {
         let schema = match of {
             "scan" => match plan.map(|plan| layout(plan, output_fields.as_deref())).transpose()?.flatten() {
                 Some(layout) => layout.schema(family),
-                None => schema::scan(family, &columns(output_fields)?),
+                None => {
+                    let probe = plan.map_or("tcp_synscan", |plan| plan.plan.probe.name.as_str());
+                    schema::scan(family, &columns(probe, output_fields)?)
+                }
             },
             "exchange" => {
                 let further = listed.map_or_else(Fields::empty, |list| list.0.columns().clone());
@@ -83,7 +94,7 @@ impl PyOutputs {
             _ => return Err(Error::config(format!("There is no run of {of:?}: it is a scan or an exchange."))),
         };
         let given = output_module.map(Format::by_name).transpose()?;
-        let mut sinks = Vec::new();
+        let mut places = Vec::new();
         let saved = checkpoint.and_then(|checkpoint| checkpoint.saved.as_ref());
         for (number, path) in paths.into_iter().enumerate() {
             let format = match given {
@@ -94,12 +105,22 @@ impl PyOutputs {
                     format => format,
                 },
             };
-            sinks.push(match saved {
-                None => output::open(&path, format, family, &schema, header)?,
-                Some(saved) => output::reopen(&path, format, family, &schema, header, &saved.output(number))?,
-            });
+            places.push((path, format, saved.map(|saved| saved.output(number))));
         }
-        Ok(Self(Mutex::new(sinks)))
+        Ok(Self { places, family, schema, header, sinks: Mutex::default() })
+    }
+
+    /// Opens them: what is there already is overwritten from here on.
+    fn open(&self) -> Result<()> {
+        let Self { places, family, schema, header, sinks } = self;
+        let open = |(path, format, safe): &(PathBuf, Format, Option<Committed>)| match safe {
+            None => output::open(path, *format, *family, schema, *header),
+            Some(safe) => output::reopen(path, *format, *family, schema, *header, safe),
+        };
+        let opened = places.iter().map(open).collect::<std::result::Result<Vec<_>, _>>()?;
+        // Nothing panics while the lock is held.
+        *sinks.lock().expect("the lock is not poisoned") = opened;
+        Ok(())
     }
 }
 
@@ -177,7 +198,7 @@ pub(crate) fn record_run(
     let checkpoint = checkpoint.map(PyCheckpoint::take).transpose()?;
     let about = about.about()?;
     // Nothing panics while the lock is held.
-    let sinks = std::mem::take(&mut *outputs.0.lock().expect("the lock is not poisoned"));
+    let sinks = std::mem::take(&mut *outputs.sinks.lock().expect("the lock is not poisoned"));
     let mut watcher = Watcher { each_second, raised: None };
     let outcome = py.detach(|| record(&run.run, sinks, &about, &mut watcher, checkpoint));
     let error = match watcher.raised {

@@ -9,17 +9,18 @@ use crate::errors::Result;
 use crate::prefix::parse_family;
 
 /// The columns of a scan: dicts of name, type, nullable, default (whether it is there unless others are asked for) and
-/// meaning.
+/// meaning; of those that the answers of one probe have beside all others', its name is given.
 ///
 /// >>> import irlstack as irl
 /// >>> irl.scan_fields()[0]["name"]
 /// 'saddr'
 #[pyfunction]
-#[pyo3(signature = (family="ipv4"))]
-pub(crate) fn scan_fields<'py>(py: Python<'py>, family: &str) -> Result<Vec<Bound<'py, PyDict>>> {
+#[pyo3(signature = (family="ipv4", probe_module="tcp_synscan"))]
+pub(crate) fn scan_fields<'py>(py: Python<'py>, family: &str, probe_module: &str) -> Result<Vec<Bound<'py, PyDict>>> {
     use schema::Column;
-    let schema = schema::scan(parse_family(family)?, &Column::ALL);
-    fields(py, &schema, Column::ALL.iter().map(|column| (Column::defaults().contains(column), column.meaning())))
+    let columns = Column::all(probe_module);
+    let schema = schema::scan(parse_family(family)?, &columns);
+    fields(py, &schema, columns.iter().map(|column| (Column::defaults().contains(column), column.meaning())))
 }
 
 /// The columns of an exchange, as those of a scan in `scan_fields`; a list's further ones come after them.

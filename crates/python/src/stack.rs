@@ -25,7 +25,7 @@ use crate::list::PyList;
 use crate::output;
 use crate::plan::{PyPlan, bounded};
 use crate::policy::{self, PolicyLike};
-use crate::prefix::parse_family;
+use crate::ready::Callback;
 use crate::run::PyRun;
 use crate::world::PyWorld;
 
@@ -158,7 +158,7 @@ impl PyStack {
     /// Starts a scan; on several networks, with a thread for each unless more are asked for.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
         min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
-        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None))]
+        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None, ready=None))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -186,7 +186,9 @@ impl PyStack {
         recheck_rate: f64,
         output_filter: Option<&str>,
         checkpoint: Option<&PyCheckpoint>,
+        ready: Option<Py<PyAny>>,
     ) -> Result<PyRun> {
+        let callback = Callback::new(ready);
         let sending = Sending {
             shard,
             sender_threads,
@@ -206,7 +208,9 @@ impl PyStack {
             reprobe_wait: reprobe_wait.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
             recheck,
             recheck_rate,
-            filter: output_filter.map(|text| Filter::parse(text, plan.plan.family)).transpose()?,
+            filter: output_filter
+                .map(|text| Filter::parse(text, plan.plan.family, &plan.plan.probe.name))
+                .transpose()?,
             reset: !no_rst,
             rows: match rows {
                 "success" if dedup_method == "none" => RowSelection::Successes,
@@ -224,16 +228,19 @@ impl PyStack {
                     return Err(Error::config(format!("There is no deduplication method {dedup_method:?}: {are}.")));
                 }
             },
-            columns: layout
-                .as_ref()
-                .map_or_else(|| output::columns(output_fields), |layout| Ok(layout.given().to_vec()))?,
+            columns: layout.as_ref().map_or_else(
+                || output::columns(&plan.plan.probe.name, output_fields),
+                |layout| Ok(layout.given().to_vec()),
+            )?,
             checkpointed: checkpoint.is_some(),
             resume: checkpoint.and_then(|checkpoint| checkpoint.saved.clone()),
+            ready: callback.ready.clone(),
             ..self.config(py, plan, &policy, sending)?
         };
         let networks = self.networks.clone();
         let further = layout.map(|layout| plan.further(py, layout)).transpose()?;
-        let run = Run::from(py.detach(|| Scan::start_on(config, networks))?).with_further(further);
+        let started = py.detach(|| Scan::start_on(config, networks));
+        let run = Run::from(callback.outcome(started)?).with_further(further);
         Ok(PyRun { run: Arc::new(run) })
     }
 
@@ -241,7 +248,7 @@ impl PyStack {
     #[pyo3(signature = (plan, policy, request, *, listed=None, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
         max_connections=1 << 20, max_per_prefix=None, rows="answered", output_fields=None, shard=0, sender_threads=None,
         cooldown_time=8.0, max_runtime=None, max_results=None, min_hitrate=0.0, retries=10, max_sendto_failures=None,
-        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2))]
+        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2, ready=None))]
     #[allow(clippy::too_many_arguments)]
     fn exchange(
         &self,
@@ -270,7 +277,9 @@ impl PyStack {
         queue: usize,
         cores: Vec<usize>,
         reprobe: i128,
+        ready: Option<Py<PyAny>>,
     ) -> Result<PyRun> {
+        let callback = Callback::new(ready);
         let sending = Sending {
             shard,
             sender_threads,
@@ -296,6 +305,7 @@ impl PyStack {
             };
         }
         config.scan.reprobe = reprobe;
+        config.scan.ready = callback.ready.clone();
         config.dialogue = Dialogue {
             until: until.until()?,
             close: match close {
@@ -321,7 +331,8 @@ impl PyStack {
         };
         config.columns = output::exchange_columns(output_fields)?;
         let networks = self.networks.clone();
-        Ok(PyRun { run: Arc::new(Run::from(py.detach(|| Exchange::start_on(config, networks))?)) })
+        let started = py.detach(|| Exchange::start_on(config, networks));
+        Ok(PyRun { run: Arc::new(Run::from(callback.outcome(started)?)) })
     }
 }
 
@@ -438,7 +449,7 @@ pub(crate) fn refuse_early(py: Python<'_>, plan: &PyPlan, policy: PolicyLike, op
 
 /// Refuses an output filter that cannot be read, before anything is opened.
 #[pyfunction]
-pub(crate) fn check_filter(text: &str, family: &str) -> Result<()> {
-    Filter::parse(text, parse_family(family)?)?;
+pub(crate) fn check_filter(text: &str, plan: &PyPlan) -> Result<()> {
+    Filter::parse(text, plan.plan.family, &plan.plan.probe.name)?;
     Ok(())
 }

@@ -28,6 +28,7 @@ app = App(
     name="irlstack",
     help="Internet measurement from one host: stateless scans and TCP exchanges, checked against a synthetic Internet.",
     version=irl.__version__,
+    version_flags=("--version", "-V"),
     help_format="plaintext",
     help_formatter=Flowing(),
     default_parameter=Parameter(negative=(), show_default=False, show_choices=False),

@@ -75,6 +75,8 @@ def exchange(
     running.begin_log(output)
     if other.list_output_fields:
         return running.show_fields(irl.exchange_fields())
+    if output.checkpoint is not None or output.checkpoint_interval is not None:
+        raise ConfigError("An exchange cannot be gone on with: leave out --checkpoint and --checkpoint-interval.")
     request, until = parse_request(dialogue.request), parse_until(dialogue.until)
     policy = other.policy(options)
     options, targets, listed = _take_list(options, targets)

@@ -3,6 +3,7 @@
 import math
 import sys
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, BinaryIO, Literal
 
@@ -26,7 +27,7 @@ POLICY = Group("Permission", sort_key=5)
 class PlanOptions:
     """What fixes a run."""
 
-    target_ports: Annotated[str | None, Parameter(alias="-p", group=TARGETS)] = None
+    target_ports: Annotated[str | None, Parameter(alias=("-p", "--target-port"), group=TARGETS)] = None
     """Ports of each address: 80, 80,443, 8000-8010 or *."""
     top_ports: Annotated[int | None, Parameter(group=TARGETS)] = None
     """Instead of -p: so many of the most common TCP ports, or with -M udp of UDP's."""
@@ -60,8 +61,8 @@ class PlanOptions:
     bandwidth: Annotated[str | None, Parameter(alias="-B", group=SENDING)] = None
     """Bits a second on the wire, 10M or 1G, instead of a rate."""
     source_ip: Annotated[tuple[str, ...], Parameter(alias="-S", group=SENDING)] = ()
-    """Source address, by default the interface's own. May be given again; of several interfaces, the one whose subnet
-    holds it sends from it."""
+    """Source address, several (192.0.2.10,192.0.2.12) or a range (192.0.2.10-192.0.2.13), by default the interface's
+    own. May be given again; of several interfaces, the one whose subnet holds it sends from it."""
     source_port: Annotated[str | None, Parameter(alias="-s", group=SENDING)] = None
     """Source port or range. Default 61000-65535."""
     probe_ttl: Annotated[int | None, Parameter(group=SENDING)] = None
@@ -104,7 +105,7 @@ class PlanOptions:
                 order=self.order,
                 probe_module=self.probe_module,
                 probe_args=probe.args,
-                source_ip=[address for each in self.source_ip for address in each.split(",")],
+                source_ip=[address for each in self.source_ip for address in source_addresses(each)],
                 source_port=self.source_port,
                 probe_ttl=self.probe_ttl,
                 probes=self.probes,
@@ -133,6 +134,8 @@ class PlanOptions:
 
     def _rate_of_bandwidth(self, plan: irl.Plan) -> int:
         bits = quantity.parse_number("--bandwidth", self.bandwidth or "0")
+        if bits <= 0:
+            raise ConfigError(f"--bandwidth {self.bandwidth} sends nothing: give bits a second, 10M or 1G.")
         return max(1, math.floor(bits / bits_on_the_wire(plan.frame_len)))
 
     def _refuse_beside_a_plan(self, targets: tuple[str, ...]) -> None:
@@ -142,6 +145,30 @@ class PlanOptions:
         if targets or given:
             what = "targets" if targets else "--" + given[0].replace("_", "-")
             raise ConfigError(f"A plan says what is probed: {what} cannot be given beside --plan.")
+
+
+_MOST_SOURCES = 256
+"""In a range; a wider one is a slip of the hand."""
+
+
+def source_addresses(text: str) -> list[str]:
+    """Addresses of ours, with commas between them, each of them or the first and the last of a range."""
+    out = []
+    for item in text.split(","):
+        first, dash, last = (part.strip() for part in item.partition("-"))
+        if not dash:
+            out.append(first)
+            continue
+        try:
+            low, high = ip_address(first), ip_address(last)
+        except ValueError as error:
+            raise ConfigError(f"--source-ip {item!r} cannot be read; write 192.0.2.10-192.0.2.13.") from error
+        if low.version != high.version or not 0 <= int(high) - int(low) < _MOST_SOURCES:
+            raise ConfigError(
+                f"--source-ip {item!r} is no range of at most {_MOST_SOURCES} addresses; write 192.0.2.10-192.0.2.13."
+            )
+        out += [str(low + number) for number in range(int(high) - int(low) + 1)]
+    return out
 
 
 def len_ports(plan: irl.Plan) -> int:

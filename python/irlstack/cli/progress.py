@@ -17,15 +17,17 @@ class Progress:
 
     Args:
         shown: whether to write the line for people to stderr, in place.
-        updates: a file for the CSV.
     """
 
-    def __init__(self, *, shown: bool, updates: TextIO | None) -> None:
+    def __init__(self, *, shown: bool) -> None:
         self._shown = shown
-        self._updates = updates
+        self._updates: TextIO | None = None
         self._width = 0
-        if updates is not None:
-            updates.write(COLUMNS + "\n")
+
+    def write_to(self, updates: TextIO) -> None:
+        """Begin the CSV in this file."""
+        self._updates = updates
+        updates.write(COLUMNS + "\n")
 
     def show(self, line: str, row: str) -> None:
         """Add what a second brought."""

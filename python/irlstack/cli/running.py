@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TextIO
 from cyclopts import Group, Parameter
 
 import irlstack as irl
+from irlstack.bounds import check_files
 from irlstack.cli import console, log, quantity
 from irlstack.cli.in_flight import rate_by_signals
 from irlstack.cli.options import ORDER, POLICY, SENDING, STANDARD_STREAM, PlanOptions
@@ -161,7 +162,8 @@ def keywords(
         "max_results": sending.max_results,
         "min_hitrate": sending.min_hitrate,
         "retries": sending.retries,
-        "max_sendto_failures": sending.max_sendto_failures,
+        # ZMap's way to say that there is no bound.
+        "max_sendto_failures": None if sending.max_sendto_failures == -1 else sending.max_sendto_failures,
         "notes": output.notes,
         "user_metadata": _user_metadata(output.user_metadata),
     }
@@ -174,7 +176,8 @@ def begin_log(output: OutputOptions) -> None:
 
 def show_fields(fields: list[dict[str, Any]]) -> ExitStatus:
     """The columns there are, a line each."""
-    console.put("".join(f"{each['name']:<17} {each['meaning']}\n" for each in fields))
+    width = max(len(each["name"]) for each in fields)
+    console.put("".join(f"{each['name']:<{width}} {each['meaning']}\n" for each in fields))
     return ExitStatus.DONE
 
 
@@ -203,11 +206,23 @@ def record(
 ) -> ExitStatus:
     """Reads a run to its end into its outputs, or into those it had before, and says how it ended."""
     log.of(run.id)
+    interval = every(output)
+    places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
+    beside = (checkpoint, output.metadata_file, output.status_updates_file)
+    check_files(
+        [*([] if resumed else places), *(path for path in beside if path is not None and str(path) != STANDARD_STREAM)]
+    )
     with contextlib.ExitStack() as files:
-        updates = _open(files, output.status_updates_file)
-        metadata = _open(files, output.metadata_file)
         as_json = log.is_json()
-        progress = Progress(shown=not output.quiet and not as_json and sys.stderr.isatty(), updates=updates)
+        progress = Progress(shown=not output.quiet and not as_json and sys.stderr.isatty())
+        metadata: TextIO | None = None
+
+        def ready() -> None:
+            # Not before: what is refused leaves no file, and overwrites none.
+            nonlocal metadata
+            metadata = _open(files, output.metadata_file)
+            if (updates := _open(files, output.status_updates_file)) is not None:
+                progress.write_to(updates)
 
         def each_second(line: str, row: str) -> None:
             progress.show(line, row)
@@ -217,15 +232,15 @@ def record(
         if output.metrics is not None:
             server = files.enter_context(irl.metrics.serve(run, output.metrics))
             console.say(f"Metrics at {server.url}", event="metrics_served", url=server.url)
-        places = [Path("-") if str(path) == STANDARD_STREAM else path for path in output.output_file] or [Path("-")]
         with rate_by_signals(run):
             outcome = run.record(
                 [] if resumed else places,
                 header=not output.no_header_row,
                 output_module=output.output_module,
                 each_second=each_second,
+                ready=ready,
                 checkpoint=checkpoint,
-                checkpoint_interval=every(output),
+                checkpoint_interval=interval,
             )
         progress.end()
         document = json.dumps(outcome.summary)
@@ -268,7 +283,10 @@ def every(output: OutputOptions) -> float | None:
     """Seconds between two commits, where that was said."""
     if output.checkpoint_interval is None:
         return None
-    return quantity.parse_seconds("--checkpoint-interval", output.checkpoint_interval)
+    seconds = quantity.parse_seconds("--checkpoint-interval", output.checkpoint_interval)
+    if seconds <= 0:
+        raise ConfigError("--checkpoint-interval 0 would write all the time: give more than 0, 5 or 1m.")
+    return seconds
 
 
 def _cores(text: str | None) -> list[int]:

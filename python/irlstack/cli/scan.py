@@ -43,6 +43,17 @@ class _Scanning:
     how and not what may be given anew, and permission (--authorized) has to be."""
     list_probe_modules: Annotated[bool, Parameter(group=OTHER)] = False
     """Show the probes there are."""
+    list_output_modules: Annotated[bool, Parameter(group=OTHER)] = False
+    """Show the ways to write rows."""
+    disable_syslog: Annotated[bool, Parameter(group=OTHER)] = False
+    """For command lines of ZMap: nothing is written to syslog with it or without."""
+
+
+_OUTPUT_MODULES = {
+    "csv": "values with commas between them, the names of the columns in the first line",
+    "json": "a JSON object a line",
+    "parquet": "Parquet, compressed with zstd: to a file",
+}
 
 
 def scan(
@@ -71,11 +82,14 @@ def scan(
     if scanning.list_probe_modules:
         console.put("".join(f"{name:<15} {meaning}\n" for name, meaning in irl.Probe.meanings()))
         return ExitStatus.DONE
+    if scanning.list_output_modules:
+        console.put("".join(f"{name:<8} {meaning}\n" for name, meaning in _OUTPUT_MODULES.items()))
+        return ExitStatus.DONE
     if options.probe_args == "template-fields":
         console.put("".join(f"${{{name}}}".ljust(18) + f"{meaning}\n" for name, meaning in irl.Probe.template_fields()))
         return ExitStatus.DONE
     if other.list_output_fields:
-        return running.show_fields(irl.scan_fields())
+        return running.show_fields(irl.scan_fields(probe_module=options.probe_module))
     if scanning.resume is not None:
         return _resume(scanning.resume, targets, options, sending, scanning, output, other)
     policy = other.policy(options)

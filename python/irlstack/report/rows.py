@@ -2,10 +2,11 @@
 
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from irlstack._core import exchange_fields, scan_fields
+from irlstack._core import Probe, exchange_fields, scan_fields
 from irlstack.errors import ConfigError
 from irlstack.report.extra import need
 
@@ -53,7 +54,8 @@ class RowsFile:
         else:
             self._read = self._csv
             names = first.decode("utf-8", "replace").strip().split(",")
-            known = {each["name"] for each in (*scan_fields(), *exchange_fields())}
+            every = (scan_fields(probe_module=probe) for probe, _ in Probe.meanings())
+            known = {each["name"] for each in (*chain(*every), *exchange_fields())}
             if names != [""] and not known.issuperset(names):
                 self._header = names = list(header)
             self.columns = [name for name in names if name]
@@ -154,7 +156,7 @@ def _text_types() -> dict[str, Any]:
     }
     fields = (*exchange_fields(), *scan_fields())
     known = {each["name"]: types.get(each["type"], arrow.string()) for each in fields}
-    return known | {"saddr": arrow.string(), "daddr": arrow.string()}
+    return known | {name: arrow.string() for name in ("saddr", "daddr", "icmp_responder")}
 
 
 def _addresses(column: Any, *, ipv6: bool) -> Any:

@@ -13,6 +13,8 @@ use arrow_schema::{DataType, TimeUnit};
 use chrono::DateTime;
 use irl_targets::Family;
 
+/// The columns that are written as addresses.
+const ADDRESSES: [&str; 3] = ["saddr", "daddr", "icmp_responder"];
 const NS_PER_S: i64 = 1_000_000_000;
 
 /// A column, ready to be written cell by cell.
@@ -67,10 +69,10 @@ impl Prefix {
 impl<'a> Cells<'a> {
     pub(super) fn new(array: &'a dyn Array, name: &str, family: Family) -> Self {
         let values = match array.data_type() {
-            DataType::UInt32 if family == Family::V4 && matches!(name, "saddr" | "daddr") => {
+            DataType::UInt32 if family == Family::V4 && ADDRESSES.contains(&name) => {
                 Values::Address4(array.as_primitive::<UInt32Type>().values())
             }
-            DataType::FixedSizeBinary(16) if matches!(name, "saddr" | "daddr") => {
+            DataType::FixedSizeBinary(16) if ADDRESSES.contains(&name) => {
                 Values::Address6(array.as_fixed_size_binary())
             }
             DataType::UInt8 => Values::U8(array.as_primitive::<UInt8Type>().values()),
