@@ -11,7 +11,7 @@ use super::sys;
 use crate::ebpf::Mapping;
 use crate::prefetch::prefetch;
 
-/// Lanes of an owner at most, 65 KiB each; CPUs beyond use the ring buffer.
+/// Lanes of an owner at most, 64 KiB each; CPUs beyond use the ring buffer.
 const MAX_LANES: usize = 64;
 /// So many records ahead are fetched.
 const AHEAD: u64 = 8;

@@ -17,8 +17,9 @@ use crate::engine::Receiver;
 use crate::error::LinkError;
 use crate::record::Record;
 
-/// Drains the records of one owner. Made by [`KernelFilter::add_owner`](super::KernelFilter::add_owner); what it has
-/// not drained stays readable after the owner was removed.
+/// Drains the records of one owner, of each CPU's lane and of the ring buffer the oldest first. Made by
+/// [`KernelFilter::add_owner`](super::KernelFilter::add_owner); what it has not drained stays readable after the owner was
+/// removed.
 #[derive(Debug)]
 pub struct RingReceiver {
     owner: u16,
