@@ -28,6 +28,47 @@ INLINE void overrun(struct owner_state *state)
 	__sync_fetch_and_add(&state->overruns, 1);
 }
 
+/* This CPU's lane to an owner, if it has room for a record. One writer: XDP programs run with softirqs off, so that none
+ * comes between on this CPU. */
+INLINE struct lane *free_lane(u32 owner)
+{
+	void *of_owner = bpf_map_lookup_elem(&lanes, &owner);
+	u32 cpu = bpf_get_smp_processor_id();
+	struct lane *lane;
+
+	if (!of_owner)
+		return 0;
+	lane = bpf_map_lookup_elem(of_owner, &cpu);
+	if (!lane)
+		return 0;
+	if (unlikely(lane->written == lane->limit)) {
+		lane->limit = *(volatile u64 *)&lane->taken + LANE_RECORDS;
+		if (lane->written == lane->limit)
+			return 0;
+	}
+	return lane;
+}
+
+INLINE void *lane_slot(struct lane *lane)
+{
+	return lane->slots + (lane->written & (LANE_RECORDS - 1)) * LANE_SLOT;
+}
+
+/* Hands over the record in the slot. An exchange: the record is seen before the count, and the receiver's flag is looked at
+ * after it, as with a ring buffer's commit. */
+INLINE void lane_commit(struct lane *lane, u32 owner, struct owner_state *state)
+{
+	void *ring;
+
+	__sync_lock_test_and_set(&lane->written, lane->written + 1);
+	if (likely(!*(volatile u32 *)&state->waiting))
+		return;
+	/* Whoever sleeps does so at the ring buffer. */
+	ring = bpf_map_lookup_elem(&rings, &owner);
+	if (ring)
+		wake(ring, state);
+}
+
 INLINE void fill_header(struct record_header *h, u32 kind, u32 flags, u32 length, u32 owner)
 {
 	h->version = RECORD_VERSION;

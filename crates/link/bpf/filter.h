@@ -98,6 +98,22 @@ struct owner_state {
 	u64 spare[6];
 };
 
+/* Plain answers of a scan go through a lane, one for each owner and CPU, which both sides map: it needs no lock, and no look
+ * at the receiver's position for each record, as a ring buffer does. What finds no room goes to the ring buffer. */
+#define LANE_RECORDS 1024
+#define LANE_SLOT 64
+
+struct lane {
+	/* The receiver writes this cache line: how many records it has taken. */
+	u64 taken;
+	u64 spare0[7];
+	/* The CPU writes this one: how many it has written, and how far that may go by its last look at `taken`. */
+	u64 written;
+	u64 limit;
+	u64 spare1[6];
+	u8 slots[LANE_RECORDS * LANE_SLOT];
+};
+
 /* Mapped by the loader too: who has a source port, who an echo identifier. */
 struct steering {
 	u16 port[65536];

@@ -144,6 +144,22 @@ struct {
 	__array(values, struct ring);
 } rings SEC(".maps");
 
+/* One for each CPU; the loader knows how many there may be. Sizes and no types: clang leaves out what `struct lane` is. */
+struct lanes {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	__uint(key_size, sizeof(u32));
+	__uint(value_size, sizeof(struct lane));
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
+	__uint(max_entries, MAX_OWNERS);
+	__type(key, u32);
+	__array(values, struct lanes);
+} lanes SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
 	__uint(max_entries, 1);

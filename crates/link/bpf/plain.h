@@ -2,8 +2,8 @@
  *
  * The short way for answers as nearly all of them look: a TCP segment to an address of ours, no IP options or extension
  * headers, no TCP options or those of the common stacks, no payload or, for an exchange, a little, checksums right. They
- * are read in place and written straight to the owner's ring buffer. Whatever is not just so goes the long way, which
- * gives the same record, and the same verdict, for these too.
+ * are read in place and written straight to the owner's lane or ring buffer. Whatever is not just so goes the long way,
+ * which gives the same record, and the same verdict, for these too.
  */
 #ifndef IRL_PLAIN_H
 #define IRL_PLAIN_H
@@ -83,6 +83,15 @@ INLINE void fill_plain_tcp(struct tcp_fields *t, const u8 *tcp, const struct pla
 	t->payload_len = 0;
 	t->tsval = o->tsval;
 	t->tsecr = o->tsecr;
+}
+
+INLINE void fill_plain_tcp4(struct tcp4_record *r, const u8 *ip, const u8 *tcp, const struct plain_options *o, u32 flags,
+			    u32 owner)
+{
+	fill_header(&r->header, KIND_TCP4, flags | FLAG_COOKIE, sizeof(r->body), owner);
+	r->body.saddr = at32(ip, 12);
+	r->body.daddr = at32(ip, 16);
+	fill_plain_tcp(&r->body.tcp, tcp, o, ip[8], at16(ip, 4));
 }
 
 /* Whether every address of the box around our addresses of this kind is one of them: then no table is asked. */
@@ -225,8 +234,21 @@ INLINE int deliver_plain(struct xdp_md *ctx, const u8 *ip, const u8 *end, u32 v6
 	if (!sum_right(sum) || (!v6 && !sum_right(sum_words(ip, IP4_LEN))))
 		return 0;
 	state = bpf_map_lookup_elem(&states, &id);
+	if (!state)
+		return 0;
+	/* An exchange has its order from the ring buffer, where segments with data go too. */
+	if (!v6 && o->frames == FRAMES_NEVER) {
+		struct lane *lane = free_lane(id);
+
+		if (likely(lane)) {
+			fill_plain_tcp4(lane_slot(lane), ip, tcp, &options, flags, id);
+			lane_commit(lane, id, state);
+			count_delivered();
+			return 1;
+		}
+	}
 	ring = bpf_map_lookup_elem(&rings, &id);
-	if (!state || !ring)
+	if (!ring)
 		return 0;
 	if (v6) {
 		struct tcp6_record *r = bpf_ringbuf_reserve(ring, sizeof(*r), 0);
@@ -245,10 +267,7 @@ INLINE int deliver_plain(struct xdp_md *ctx, const u8 *ip, const u8 *end, u32 v6
 
 		if (!r)
 			goto full;
-		fill_header(&r->header, KIND_TCP4, flags | FLAG_COOKIE, sizeof(r->body), id);
-		r->body.saddr = at32(ip, 12);
-		r->body.daddr = at32(ip, 16);
-		fill_plain_tcp(&r->body.tcp, tcp, &options, ip[8], at16(ip, 4));
+		fill_plain_tcp4(r, ip, tcp, &options, flags, id);
 		bpf_ringbuf_submit(r, BPF_RB_NO_WAKEUP);
 	}
 	wake(ring, state);

@@ -5,7 +5,8 @@ mod support;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use irl_link::filter::{AddressKind, FilterConfig, KernelFilter, OwnAddress, OwnerConfig, Reason};
+use irl_link::cores::{check, pin};
+use irl_link::filter::{AddressKind, FilterConfig, Frames, KernelFilter, OwnAddress, OwnerConfig, Reason};
 use irl_link::netdev::Interface;
 use irl_link::record::{Kind, flags};
 use irl_link::{LinkError, Receiver};
@@ -67,11 +68,28 @@ impl Wire {
     }
 }
 
-fn syn_ack(right: bool) -> Vec<u8> {
+/// A segment that acknowledges so many bytes.
+fn segment(acknowledged: u32, flags: u8, options: &[u8], data: &[u8]) -> Vec<u8> {
     let (target, ours) = (octets("10.0.0.7"), octets("198.18.0.10"));
-    let seq = cookie(&Key::new([3; 16]), &ours, &target, 80).seq();
-    let ack = seq.wrapping_add(if right { 1 } else { 2 });
-    ip_frame(false, &ip_packet(&target, &ours, 6, &[], tcp(80, 61_005, 1, ack, 0x12, &[2, 4, 5, 0xb4], &[]), Some(16)))
+    let ack = cookie(&Key::new([3; 16]), &ours, &target, 80).seq().wrapping_add(acknowledged);
+    ip_frame(false, &ip_packet(&target, &ours, 6, &[], tcp(80, 61_005, 1, ack, flags, options, data), Some(16)))
+}
+
+fn syn_ack(right: bool) -> Vec<u8> {
+    segment(if right { 1 } else { 2 }, 0x12, &[2, 4, 5, 0xb4], &[])
+}
+
+fn data() -> Vec<u8> {
+    segment(101, 0x18, &[], b"some data")
+}
+
+/// Asks for the spare address.
+fn arp_request() -> Vec<u8> {
+    let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9];
+    request.extend(octets("198.18.0.99"));
+    request.extend([0; 6]);
+    request.extend(octets("198.18.0.10"));
+    frame(false, 0x0806, &request)
 }
 
 /// Polls until `wanted` records have come or a second has passed.
@@ -97,11 +115,7 @@ fn answers_arrive() {
         wire.send(&syn_ack(true));
         wire.send(&syn_ack(false));
     }
-    let mut request = vec![0, 1, 8, 0, 6, 4, 0, 1, 2, 0, 0, 0, 0, 9];
-    request.extend(octets("198.18.0.99"));
-    request.extend([0; 6]);
-    request.extend(octets("198.18.0.10"));
-    wire.send(&frame(false, 0x0806, &request));
+    wire.send(&arp_request());
     let records = drain(&mut receiver, 4);
     let expected = [(Kind::Tcp4, flags::COOKIE), (Kind::Frame, flags::NEIGHBOUR)];
     assert_eq!(records, [expected[0], expected[0], expected[0], expected[1]]);
@@ -197,6 +211,9 @@ fn a_sleeping_receiver_is_woken_by_a_record() {
     }
 }
 
+/// More than a lane and a ring buffer of a page hold.
+const TOO_MANY: u64 = 3000;
+
 #[test]
 fn a_ring_that_is_not_drained_counts_what_it_loses() {
     if root("a_ring_that_is_not_drained_counts_what_it_loses") {
@@ -204,19 +221,82 @@ fn a_ring_that_is_not_drained_counts_what_it_loses() {
             let mut filter = KernelFilter::load(&spare("198.18.0.10")).expect("the filter loads");
             let mut receiver =
                 filter.add_owner(OwnerConfig { ring_bytes: 4096, ..owner(0) }).expect("the ports are free");
-            filter.rehearse(&syn_ack(true), 1000).expect("the program runs");
-            let kept = receiver.poll(usize::MAX, &mut |_| ()).expect("polling does not fail");
+            filter.rehearse(&syn_ack(true), TOO_MANY as u32).expect("the program runs");
+            let mut times = Vec::new();
+            let kept = receiver
+                .poll(usize::MAX, &mut |record| times.push(record.time_ns))
+                .expect("polling does not fail") as u64;
+            assert!(kept > 1024, "{kept}: more than the lane holds, so that the ring buffer holds some");
+            assert!(times.is_sorted(), "what found no room in the lane is younger");
             let counters = filter.counters().expect("counters can be read");
-            assert_eq!(counters.get(Reason::Delivered), kept as u64);
-            assert_eq!(counters.get(Reason::RingFull), 1000 - kept as u64);
-            assert_eq!(receiver.overruns(), 1000 - kept as u64);
-            assert_eq!(counters.overruns.get(&0), Some(&(1000 - kept as u64)));
+            assert_eq!(counters.get(Reason::Delivered), kept);
+            assert_eq!(counters.get(Reason::RingFull), TOO_MANY - kept);
+            assert_eq!(receiver.overruns(), TOO_MANY - kept);
+            assert_eq!(counters.overruns.get(&0), Some(&(TOO_MANY - kept)));
             filter.rehearse(&syn_ack(true), 1).expect("the program runs");
             assert_eq!(
                 receiver.poll(usize::MAX, &mut |_| ()).expect("polling does not fail"),
                 1,
                 "there is room again"
             );
+        });
+    }
+}
+
+#[test]
+fn answers_of_every_cpu_are_read_once() {
+    if root("answers_of_every_cpu_are_read_once") {
+        in_own_namespace(|| {
+            let mut filter = KernelFilter::load(&spare("198.18.0.10")).expect("the filter loads");
+            let mut receiver = filter.add_owner(owner(0)).expect("the ports are free");
+            let cores: Vec<usize> = (0..4096).filter(|core| check(&[*core]).is_ok()).collect();
+            // Often enough for each lane to be gone round several times.
+            for round in 0..20 {
+                for core in &cores {
+                    pin(*core).expect("a thread may be bound to a CPU that it may run on");
+                    filter.rehearse(&syn_ack(true), 300).expect("the program runs");
+                }
+                let mut times = Vec::new();
+                // In pieces, as a worker reads.
+                while receiver.poll(64, &mut |record| times.push(record.time_ns)).expect("polling does not fail") > 0 {}
+                assert_eq!(times.len(), 300 * cores.len(), "round {round}");
+                times.sort_unstable();
+                assert!(times.windows(2).all(|pair| pair[0] != pair[1]), "round {round}: one was read twice");
+            }
+            assert_eq!(receiver.overruns(), 0);
+        });
+    }
+}
+
+#[test]
+fn what_is_not_plain_is_read_although_lanes_are_never_empty() {
+    if root("what_is_not_plain_is_read_although_lanes_are_never_empty") {
+        in_own_namespace(|| {
+            let mut filter = KernelFilter::load(&spare("198.18.0.10")).expect("the filter loads");
+            let mut receiver = filter.add_owner(owner(0)).expect("the ports are free");
+            filter.rehearse(&arp_request(), 1).expect("the program runs");
+            filter.rehearse(&syn_ack(true), 1000).expect("the program runs");
+            let mut kinds = Vec::new();
+            receiver.poll(8, &mut |record| kinds.push(record.kind)).expect("polling does not fail");
+            assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Frame).count(), 1, "{kinds:?}");
+            assert_eq!(kinds.len(), 8, "as many as were asked for");
+        });
+    }
+}
+
+#[test]
+fn an_exchange_gets_its_segments_in_the_order_they_came() {
+    if root("an_exchange_gets_its_segments_in_the_order_they_came") {
+        in_own_namespace(|| {
+            let mut filter = KernelFilter::load(&spare("198.18.0.10")).expect("the filter loads");
+            let exchange = OwnerConfig { max_data: 1000, frames: Frames::Payload, ..owner(0) };
+            let mut receiver = filter.add_owner(exchange).expect("the ports are free");
+            for frame in [syn_ack(true), data(), syn_ack(true), data()] {
+                filter.rehearse(&frame, 1).expect("the program runs");
+            }
+            let mut kinds = Vec::new();
+            receiver.poll(8, &mut |record| kinds.push(record.kind)).expect("polling does not fail");
+            assert_eq!(kinds, [Kind::Tcp4, Kind::Frame, Kind::Tcp4, Kind::Frame]);
         });
     }
 }

@@ -156,7 +156,10 @@ pub(crate) fn bits<R>(of: impl Fn(&R) -> Option<bool> + Send + 'static) -> Box<d
 
 impl<R, F: Fn(&R) -> Option<bool> + Send> Values<R> for Bits<F> {
     fn append(&mut self, rows: &[R], _: &[u8]) {
-        self.builder.extend(rows.iter().map(&self.of));
+        // Not by `extend`, which makes an array of them first.
+        for row in rows {
+            self.builder.append_option((self.of)(row));
+        }
     }
 
     fn finish(&mut self) -> ArrayRef {

@@ -14,6 +14,7 @@ use log::{info, warn};
 use nix::errno::Errno;
 
 use super::config::{FilterConfig, FilterCounters, MAX_OWNERS, OwnerConfig, Reason};
+use super::lanes::Lanes;
 use super::layout::{Counters, Owner, STATE_LEN, STEERING_LEN, Settings, address_kind};
 use super::registry::{NO_OWNER, Registry, Table};
 use super::ring::RingReceiver;
@@ -116,6 +117,7 @@ pub struct KernelFilter {
     steering: Mapping,
     states: Arc<Mapping>,
     rings: OwnedFd,
+    lanes: OwnedFd,
     past_overruns: BTreeMap<u16, u64>,
 }
 
@@ -218,9 +220,11 @@ impl KernelFilter {
             steering.u16(index).store(NO_OWNER, Ordering::Relaxed);
         }
         let states = Arc::new(mapped(&mut ebpf, "states", usize::from(MAX_OWNERS) * STATE_LEN)?);
-        let rings = descriptor(&mut ebpf, "rings")?
-            .try_clone_to_owned()
-            .map_err(|error| LinkError::os("keeping the table of ring buffers", error))?;
+        let mut table = |name| {
+            let table = descriptor(&mut ebpf, name)?.try_clone_to_owned();
+            table.map_err(|error| LinkError::os(format!("keeping the table of {name}"), error))
+        };
+        let (rings, lanes) = (table("rings")?, table("lanes")?);
         let mut filter = Self {
             link: None,
             ebpf,
@@ -230,6 +234,7 @@ impl KernelFilter {
             steering,
             states,
             rings,
+            lanes,
             past_overruns: BTreeMap::new(),
         };
         filter.write_settings()?;
@@ -262,11 +267,14 @@ impl KernelFilter {
         self.states.u64(state + 8).store(0, Ordering::Relaxed);
         sys::set_inner_map(self.rings.as_fd(), u32::from(number), map.as_fd())
             .map_err(|error| LinkError::os(what(), error))?;
+        let lanes = Lanes::install(self.lanes.as_fd(), number)
+            .inspect_err(|error| info!("owner {number}: all its records go by the ring buffer: {error}"))
+            .ok();
         self.owners()?.set(u32::from(number), Owner::of(config), 0).map_err(map_error)?;
         self.write_settings()?;
         // The ports last: frames follow at once.
         self.steer(config, number);
-        Ok(RingReceiver::new(number, ring, map, Arc::clone(&self.states)))
+        Ok(RingReceiver::new(number, lanes, ring, map, Arc::clone(&self.states)))
     }
 
     /// Gives an owner's ports back to the host. Its receiver keeps what it has not drained. Unknown owners are
@@ -282,6 +290,8 @@ impl KernelFilter {
         self.write_settings()?;
         sys::remove_inner_map(self.rings.as_fd(), u32::from(owner))
             .map_err(|error| LinkError::os(format!("removing the ring buffer of owner {owner}"), error))?;
+        // There may be none.
+        let _ = sys::remove_inner_map(self.lanes.as_fd(), u32::from(owner));
         let lost = self.overruns_of(owner);
         if lost > 0 {
             *self.past_overruns.entry(owner).or_default() += lost;

@@ -232,6 +232,17 @@ unsafe impl aya::Pod for Counters {}
 pub(super) const STEERING_LEN: usize = 2 * 65_536 * 2;
 /// Bytes of `struct owner_state`: a waiting flag at 0, an overrun counter at 8.
 pub(super) const STATE_LEN: usize = 64;
+/// Records of a lane.
+pub(super) const LANE_RECORDS: usize = 1024;
+/// Bytes of each.
+pub(super) const LANE_SLOT: usize = 64;
+/// Where the counts of `struct lane` are: of records taken, and of those written.
+pub(super) const LANE_TAKEN: usize = 0;
+pub(super) const LANE_WRITTEN: usize = 64;
+/// Where its records begin.
+pub(super) const LANE_SLOTS: usize = 128;
+/// Bytes of `struct lane`.
+pub(super) const LANE_LEN: usize = LANE_SLOTS + LANE_RECORDS * LANE_SLOT;
 
 #[cfg(test)]
 mod tests {
@@ -274,6 +285,12 @@ mod tests {
             ("sizeof(struct owner_state)", STATE_LEN),
             ("offsetof(struct owner_state, waiting)", 0),
             ("offsetof(struct owner_state, overruns)", 8),
+            ("LANE_RECORDS", LANE_RECORDS),
+            ("LANE_SLOT", LANE_SLOT),
+            ("offsetof(struct lane, taken)", LANE_TAKEN),
+            ("offsetof(struct lane, written)", LANE_WRITTEN),
+            ("offsetof(struct lane, slots)", LANE_SLOTS),
+            ("sizeof(struct lane)", LANE_LEN),
             ("MAX_OWNERS", usize::from(MAX_OWNERS)),
             ("MAX_ADDRESSES", MAX_ADDRESSES),
             ("MAX_RULES", MAX_RULES),

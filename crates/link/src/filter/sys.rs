@@ -13,7 +13,10 @@ const BPF_MAP_CREATE: libc::c_long = 0;
 const BPF_MAP_UPDATE_ELEM: libc::c_long = 2;
 const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
+const BPF_F_INNER_MAP: u32 = 1 << 12;
 const BPF_XDP: u32 = 37;
 
 /// How a program sits on an interface.
@@ -83,6 +86,20 @@ pub(super) fn link_xdp(program: BorrowedFd<'_>, ifindex: u32, attachment: Attach
 pub(super) fn create_ring(bytes: u32) -> io::Result<OwnedFd> {
     let mut attribute = MapCreate { map_type: BPF_MAP_TYPE_RINGBUF, max_entries: bytes, ..MapCreate::default() };
     attribute.name[..8].copy_from_slice(b"irl_ring");
+    bpf(BPF_MAP_CREATE, &attribute).map(owned)
+}
+
+/// Makes an array of so many values of `bytes` bytes each, to be mapped, and to be put into an array of maps.
+pub(super) fn create_inner_array(bytes: u32, values: u32) -> io::Result<OwnedFd> {
+    let mut attribute = MapCreate {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: bytes,
+        max_entries: values,
+        map_flags: BPF_F_MMAPABLE | BPF_F_INNER_MAP,
+        ..MapCreate::default()
+    };
+    attribute.name[..9].copy_from_slice(b"irl_lanes");
     bpf(BPF_MAP_CREATE, &attribute).map(owned)
 }
 

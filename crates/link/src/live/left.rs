@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
-use aya::Ebpf;
-use aya::programs::RawTracePoint;
+use aya::programs::BtfTracePoint;
+use aya::{Btf, Ebpf, EbpfLoader};
 
 use super::turns::Turns;
 use crate::ebpf::{Mapping, load_error, mapped, program_error, program_mut};
@@ -18,6 +18,7 @@ static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/le
 static OBJECT: &[u8] = &[];
 
 const PROGRAM: &str = "irl_left";
+const TRACEPOINT: &str = "xdp_devmap_xmit";
 /// `struct left` of `bpf/left.bpf.c`.
 const LEFT_BYTES: usize = 24;
 
@@ -124,14 +125,16 @@ impl Left {
 
 impl Traced {
     fn attach(interface: &Interface, namespace: &Namespace) -> Result<Self, LinkError> {
-        let mut ebpf = Ebpf::load(OBJECT).map_err(|error| load_error(PROGRAM, error))?;
+        let btf = Btf::from_sys_fs().map_err(|error| load_error(PROGRAM, error.into()))?;
+        let loaded = EbpfLoader::new().btf(Some(&btf)).load(OBJECT);
+        let mut ebpf = loaded.map_err(|error| load_error(PROGRAM, error))?;
         let counts = mapped(&mut ebpf, "left", LEFT_BYTES)?;
         counts.u32(16).store(interface.index, Ordering::Relaxed);
         // The kernel's number of a namespace has 32 bits.
         counts.u32(20).store(namespace.inode() as u32, Ordering::Relaxed);
-        let program: &mut RawTracePoint = program_mut(&mut ebpf, PROGRAM)?;
-        program.load().map_err(|error| program_error(PROGRAM, error))?;
-        program.attach("xdp_devmap_xmit").map_err(|error| program_error(PROGRAM, error))?;
+        let program: &mut BtfTracePoint = program_mut(&mut ebpf, PROGRAM)?;
+        program.load(TRACEPOINT, &btf).map_err(|error| program_error(PROGRAM, error))?;
+        program.attach().map_err(|error| program_error(PROGRAM, error))?;
         Ok(Self { counts, _ebpf: ebpf })
     }
 }
