@@ -99,6 +99,9 @@ def find(recorded: Recorded) -> Flags:
     file = RowsFile(recorded.rows, recorded.document.get("output_fields", ()))
     if file.ipv6:
         return Flags([], looked_at=False, why="it is of IPv6")
+    if not _tell_found(file, recorded.document):
+        why = "its rows do not tell which are a target's first success: they need the fields success and repeat"
+        return Flags([], looked_at=False, why=why)
     ports, share = _probed(recorded.document)
     of_prefix, of_address = 256 * ports * share, ports * share
     enough, enough_of_address = _enough(256 * ports, share), _enough(ports, share)
@@ -162,6 +165,12 @@ def _probed(document: Mapping[str, Any]) -> tuple[int, float]:
 
 def _flag(address: int, length: int, kind: Literal["packed", "all ports"], found: int, probed: float) -> Flag:
     return Flag(IPv4Network((address, length)), kind, found, round(probed))
+
+
+def _tell_found(file: RowsFile, document: Mapping[str, Any]) -> bool:
+    """Whether each found target can be counted once: by a column, or because the run wrote no other rows."""
+    succeeded = file.of_exchange or "success" in file.columns or document.get("filter_unsuccessful", True)
+    return bool(succeeded and ("repeat" in file.columns or document.get("filter_duplicates", True)))
 
 
 def _found(file: RowsFile) -> Any:
