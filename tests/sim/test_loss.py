@@ -126,11 +126,17 @@ def test_a_target_that_answered_often_counts_once_and_rows_that_cannot_tell_flag
     command(*scan, "--rows", "all", "-f", "saddr,success,repeat")
     assert irl.report.flags(rows) == once
     assert [str(each.prefix) for each in once] == ["10.2.81.0/24"]
-    for fields in ("saddr,success", "saddr,repeat", "saddr"):
+    for fields in ("saddr", "saddr,repeat", "saddr,success"):
         command(*scan, "--rows", "all", "-f", fields)
         assert irl.report.flags(rows) == []
     command("report", rows, "-o", tmp_path / "page.html")
-    assert "which are a target&#x27;s first success" in (tmp_path / "page.html").read_text()
+    page = (tmp_path / "page.html").read_text()
+    assert "which are a target&#x27;s first success" in page
+    assert '"what":"answers"' in page.replace(" ", "")
+    command(*scan, "-f", "saddr")
+    assert irl.report.flags(rows) == once
+    command("report", rows, "-o", tmp_path / "page.html")
+    assert '"what":"targetsfound"' in (tmp_path / "page.html").read_text().replace(" ", "")
 
 
 def test_a_part_of_the_targets_flags_nobody_by_chance(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Literal
 from irlstack.report.extra import need
 from irlstack.report.recorded import Recorded, load
 from irlstack.report.rows import RowsFile
-from irlstack.report.tally import found_rows
+from irlstack.report.tally import found_rows, tell_found
 
 SHARE = 0.9
 """Of what was probed, so much has to be found."""
@@ -99,7 +99,7 @@ def find(recorded: Recorded) -> Flags:
     file = RowsFile(recorded.rows, recorded.document.get("output_fields", ()))
     if file.ipv6:
         return Flags([], looked_at=False, why="it is of IPv6")
-    if not _tell_found(file, recorded.document):
+    if not tell_found(file, recorded.document):
         why = "its rows do not tell which are a target's first success: they need the fields success and repeat"
         return Flags([], looked_at=False, why=why)
     ports, share = _probed(recorded.document)
@@ -165,12 +165,6 @@ def _probed(document: Mapping[str, Any]) -> tuple[int, float]:
 
 def _flag(address: int, length: int, kind: Literal["packed", "all ports"], found: int, probed: float) -> Flag:
     return Flag(IPv4Network((address, length)), kind, found, round(probed))
-
-
-def _tell_found(file: RowsFile, document: Mapping[str, Any]) -> bool:
-    """Whether each found target can be counted once: by a column, or because the run wrote no other rows."""
-    succeeded = file.of_exchange or "success" in file.columns or document.get("filter_unsuccessful", True)
-    return bool(succeeded and ("repeat" in file.columns or document.get("filter_duplicates", True)))
 
 
 def _found(file: RowsFile) -> Any:
