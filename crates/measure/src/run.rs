@@ -101,8 +101,10 @@ impl Prepared {
         let passes = Passes::new(workers.len(), &config, clock::now_ns());
         let mut shared = Shared::new(workers.len(), map, passes, config.max_results, rate);
         shared.budget = budget;
-        // What one probe a target tells of losses is nothing.
-        shared.sample = (passes::numbers(&config) > 1).then(|| Sample::new(config.plan.seed));
+        // One probe a target tells nothing of losses. By which of its probes a target was found is not known of an exchange,
+        // nor of the sessions before this one.
+        let knows = passes::numbers(&config) > 1 && exchange.is_none() && config.resume.is_none();
+        shared.sample = knows.then(|| Sample::new(config.plan.seed));
         if let Some(saved) = &config.resume {
             shared.resume(saved, config.max_results, config.compiled.len());
         }
@@ -325,19 +327,17 @@ impl Run {
         self.shared.passes.report(&self.shared.stats(), self.shared.started_ns)
     }
 
-    /// What is thought of losses by now; `None` where nothing is known: one probe a target, or a run that was gone on with,
-    /// of which an earlier session knew who was found by which probe.
+    /// What is thought of losses by now; `None` where nothing is known: one probe a target, an exchange, or a run that was
+    /// gone on with, of which an earlier session knew who was found by which probe.
     pub fn loss(&self) -> Option<Loss> {
-        if self.config.resume.is_some() {
-            return None;
-        }
+        let sample = self.shared.sample.as_ref()?;
         let (stats, ended) = (self.shared.stats(), self.ended_by() == Some(EndedBy::Targets));
         let schedule = estimate::Schedule {
             probes: u32::from(self.config.plan.probes.max(1)),
             passes: u32::from(self.shared.passes.walked(ended)),
         };
         let found = stats.found.saturating_sub(stats.recheck_others_found);
-        estimate::estimate(self.shared.sample.as_ref()?.answered(), schedule, found)
+        estimate::estimate(sample.answered(), schedule, found)
     }
 
     /// What probing a sample again at the end told; `None` where that was not asked for or has not begun.
