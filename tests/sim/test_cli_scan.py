@@ -329,8 +329,8 @@ def test_a_dry_run_needs_no_permission_and_sends_nothing(command: Command) -> No
 
 
 def test_every_accepted_option_is_used_or_refused(command: Command) -> None:
-    """Options of later issues are unknown, not ignored."""
-    for option in ("--resume", "--checkpoint", "--output-filter", "--reprobe"):
+    """An option that is unknown, or cannot mean what it is given, is not ignored."""
+    for option in ("--resume", "--checkpoint", "--output-filter", "--reprobe", "--no-such-option"):
         assert command("scan", "10.0.0.0/24", "-p", "80", *SIM, option, "x").status == 2
 
 

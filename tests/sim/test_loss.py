@@ -116,6 +116,29 @@ def test_a_small_sample_cannot_tell(command: Command, tmp_path: Path) -> None:
     assert "This run cannot tell" in (tmp_path / "page.html").read_text()
 
 
+def test_a_target_that_answered_often_counts_once_and_rows_that_cannot_tell_flag_nobody(
+    command: Command, tmp_path: Path
+) -> None:
+    rows = tmp_path / "rows.parquet"
+    scan = ["scan", "10.2.64.0/19", "-p", "80", "--probes", "4", "--engine", "sim", "-r", "0", "-c", "0.2", "-o", rows]
+    command(*scan)
+    once = irl.report.flags(rows)
+    command(*scan, "--rows", "all", "-f", "saddr,success,repeat")
+    assert irl.report.flags(rows) == once
+    assert [str(each.prefix) for each in once] == ["10.2.81.0/24"]
+    for fields in ("saddr", "saddr,repeat", "saddr,success"):
+        command(*scan, "--rows", "all", "-f", fields)
+        assert irl.report.flags(rows) == []
+    command("report", rows, "-o", tmp_path / "page.html")
+    page = (tmp_path / "page.html").read_text()
+    assert "which are a target&#x27;s first success" in page
+    assert '"what":"answers"' in page.replace(" ", "")
+    command(*scan, "-f", "saddr")
+    assert irl.report.flags(rows) == once
+    command("report", rows, "-o", tmp_path / "page.html")
+    assert '"what":"targetsfound"' in (tmp_path / "page.html").read_text().replace(" ", "")
+
+
 def test_a_part_of_the_targets_flags_nobody_by_chance(tmp_path: Path) -> None:
     # Half of all targets, of which 85 % answer: by chance, nine tenths of what some prefixes had of them do.
     run = irl.scan("10.0.0.0/8", ports=80, engine="sim", rate=0, cooldown_time=0, max_targets=1000)

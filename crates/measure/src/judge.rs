@@ -258,14 +258,11 @@ impl Judge {
                 tally.cooldown_found += u64::from(!row.repeat);
             }
         }
-        let selected = match self.selection {
-            _ if self.filter.is_some() => self
-                .filter
-                .as_ref()
-                .is_some_and(|filter| filter.wants(row, &self.classes, payload(&self.data, row.data))),
-            RowSelection::All => true,
-            RowSelection::Successes => success,
-            RowSelection::Success => success && !row.repeat,
+        let selected = match (&self.filter, self.selection) {
+            (Some(filter), _) => filter.wants(row, &self.classes, payload(&self.data, row.data)),
+            (None, RowSelection::All) => true,
+            (None, RowSelection::Successes) => success,
+            (None, RowSelection::Success) => success && !row.repeat,
         };
         if selected && shared.results.take() {
             return true;

@@ -110,11 +110,11 @@ pub fn document(run: &Run, about: &About) -> Value {
         "max_sendto_failures": config.max_sendto_failures,
         "filter_duplicates": (config.filter.is_none() && config.rows == RowSelection::Success) || run.exchange().is_some(),
         "filter_unsuccessful": config.filter.is_none() && config.rows != RowSelection::All,
-        "rows_selected": match config.rows {
-            _ if config.filter.is_some() => "by the filter",
-            RowSelection::All => "all",
-            RowSelection::Success => "success",
-            RowSelection::Successes => "success, repeats too",
+        "rows_selected": match (&config.filter, config.rows) {
+            (Some(_), _) => "by the filter",
+            (None, RowSelection::All) => "all",
+            (None, RowSelection::Success) => "success",
+            (None, RowSelection::Successes) => "success, repeats too",
         },
         "output_fields": config.columns.iter().map(|column| column.name()).collect::<Vec<_>>(),
         "schema_version": crate::schema::VERSION,

@@ -1,7 +1,9 @@
 //! A run: a measurement in progress or done, and the handle that its reader holds.
 
+mod sessions;
+
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -12,26 +14,25 @@ use crossbeam_channel::{Receiver as Channel, RecvTimeoutError, bounded};
 use irl_link::{Arena, DeviceCounters, EngineInfo, Network, Worker, WorkerRequest, clock, cores};
 use irl_targets::{Family, registry};
 use irl_wire::{FrameBuilder, Key, PortRange, Probe};
-use serde::Serialize;
 
 use crate::answers::{Answers, Ours};
 use crate::attachment::{self, Attachment};
 use crate::bounds::EndedBy;
 use crate::budget::Budget;
-use crate::checkpoint::{Commit, Delivered, Marks, Progress, Session};
+use crate::checkpoint::{Delivered, Progress};
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
 use crate::further::Further;
 use crate::loss::{Loss, Recheck, Sample, estimate};
 use crate::map::AnsweredMap;
-use crate::output::Committed;
 use crate::passes::{self, Pass, Passes};
 use crate::ready::Ready;
 use crate::scan::{ScanConfig, ScanRate};
 use crate::shared::Shared;
 use crate::stats::Stats;
-use crate::status::Second;
 use crate::worker::Loop;
+
+pub use sessions::{SessionReport, Times};
 
 /// What a run needs before its workers are opened.
 pub(crate) struct Prepared {
@@ -101,8 +102,10 @@ impl Prepared {
         let passes = Passes::new(workers.len(), &config, clock::now_ns());
         let mut shared = Shared::new(workers.len(), map, passes, config.max_results, rate);
         shared.budget = budget;
-        // What one probe a target tells of losses is nothing.
-        shared.sample = (passes::numbers(&config) > 1).then(|| Sample::new(config.plan.seed));
+        // One probe a target tells nothing of losses. By which of its probes a target was found is not known of an exchange,
+        // nor of the sessions before this one.
+        let knows = passes::numbers(&config) > 1 && exchange.is_none() && config.resume.is_none();
+        shared.sample = knows.then(|| Sample::new(config.plan.seed));
         if let Some(saved) = &config.resume {
             shared.resume(saved, config.max_results, config.compiled.len());
         }
@@ -358,19 +361,17 @@ impl Run {
         self.shared.passes.report(&self.shared.stats(), self.shared.started_ns)
     }
 
-    /// What is thought of losses by now; `None` where nothing is known: one probe a target, or a run that was gone on with,
-    /// of which an earlier session knew who was found by which probe.
+    /// What is thought of losses by now; `None` where nothing is known: one probe a target, an exchange, or a run that was
+    /// gone on with, of which an earlier session knew who was found by which probe.
     pub fn loss(&self) -> Option<Loss> {
-        if self.config.resume.is_some() {
-            return None;
-        }
+        let sample = self.shared.sample.as_ref()?;
         let (stats, ended) = (self.shared.stats(), self.ended_by() == Some(EndedBy::Targets));
         let schedule = estimate::Schedule {
             probes: u32::from(self.config.plan.probes.max(1)),
             passes: u32::from(self.shared.passes.walked(ended)),
         };
         let found = stats.found.saturating_sub(stats.recheck_others_found);
-        estimate::estimate(self.shared.sample.as_ref()?.answered(), schedule, found)
+        estimate::estimate(sample.answered(), schedule, found)
     }
 
     /// What probing a sample again at the end told; `None` where that was not asked for or has not begun.
@@ -378,84 +379,6 @@ impl Run {
         let stats = self.shared.stats();
         let begun = stats.recheck_found_probed + stats.recheck_others_probed > 0;
         (self.config.recheck.is_some() && begun).then(|| Recheck::of(&stats))
-    }
-
-    /// Where the run was after each second, and at its end.
-    pub fn seconds(&self) -> Vec<Second> {
-        let mut seconds = self.shared.behind.seconds.clone();
-        seconds.extend(self.seconds_of_session(0));
-        seconds
-    }
-
-    /// The same of this session, but for so many that are known.
-    pub(crate) fn seconds_of_session(&self, known: usize) -> Vec<Second> {
-        let seconds = self.shared.seconds.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut seconds = seconds.get(known..).unwrap_or_default().to_vec();
-        for second in &mut seconds {
-            // Workers take whole blocks, so that the last one may reach beyond the end.
-            second.watermark = second.watermark.min(self.config.compiled.len());
-            second.pass_watermark = second.pass_watermark.min(self.config.compiled.len());
-        }
-        seconds
-    }
-
-    /// How this session of the run began.
-    pub(crate) fn session(&self) -> Session {
-        Session {
-            start_utc_ns: self.shared.started_utc_ns,
-            start_s: self.shared.behind.offset_s,
-            place: self.config.resume.as_ref().map(|saved| saved.place()).unwrap_or_default(),
-            before: self.shared.behind.stats.clone(),
-        }
-    }
-
-    /// The sessions of the run: one, unless it was gone on with.
-    pub fn sessions(&self) -> Vec<SessionReport> {
-        let mut sessions = self.shared.behind.sessions.clone();
-        sessions.push(self.session());
-        let seconds = self.seconds();
-        let report = |(number, session): (usize, &Session)| {
-            let next_s = sessions.get(number + 1).map_or(f64::INFINITY, |next| next.start_s);
-            let last = seconds.iter().rfind(|second| session.start_s < second.elapsed_s && second.elapsed_s <= next_s);
-            SessionReport {
-                start_time: chrono::DateTime::from_timestamp_nanos(session.start_utc_ns)
-                    .to_rfc3339_opts(chrono::SecondsFormat::Nanos, true),
-                start_s: session.start_s,
-                end_s: last.map_or(session.start_s, |last| last.elapsed_s),
-                pass: session.place.pass,
-                position: session.place.position,
-                sent: last.map_or(0, |last| last.sent.saturating_sub(session.before.probes_sent)),
-            }
-        };
-        sessions.iter().enumerate().map(report).collect()
-    }
-
-    /// What holds together with the rows that were handed over, and with the outputs that have them; `None` where nothing
-    /// was asked for. After the `end` of a run that nobody cut short nothing more is waited for.
-    pub(crate) fn commit(&self, outputs: Vec<Committed>, end: bool) -> Option<(Commit, Marks)> {
-        let mut delivered = self.delivered.as_ref()?.lock().unwrap_or_else(PoisonError::into_inner);
-        let wait_ns = self.config.cooldown.as_nanos() as u64;
-        let place = if end { delivered.all_done() } else { delivered.done(wait_ns) };
-        let (now, mut stats) = (self.shared.stats(), self.shared.behind.stats.clone());
-        stats.add(&delivered.stats());
-        (stats.elapsed_s, stats.overruns) = (now.elapsed_s, now.overruns);
-        let times = self.times();
-        let commit = Commit {
-            place,
-            outputs,
-            stats,
-            passes: self.shared.passes.begun(self.shared.started_ns),
-            send_s: self.send_s(),
-            first_frame_utc_ns: times.first_frame,
-        };
-        Some((commit, delivered.take_marks()))
-    }
-
-    /// Seconds from the first probe to the last, in each session.
-    pub(crate) fn send_s(&self) -> f64 {
-        let ns = |at: &AtomicU64| at.load(Ordering::Acquire);
-        let session = ns(&self.shared.last_frame_ns).saturating_sub(ns(&self.shared.first_frame_ns));
-        self.shared.behind.send_s + session as f64 / 1e9
     }
 
     /// Positions of this shard handed to workers so far: the watermark.
@@ -481,24 +404,6 @@ impl Run {
     /// Further counters of the networks, by name.
     pub fn extra_counters(&self) -> BTreeMap<String, u64> {
         attachment::extra_counters(&self.attachments)
-    }
-
-    /// Start of the run, and first and last probe: UTC in ns; 0 for what has not happened.
-    pub fn times(&self) -> Times {
-        let utc = |ns: &AtomicU64| match ns.load(Ordering::Acquire) {
-            0 => 0,
-            ns => self.shared.started_utc_ns + ns.saturating_sub(self.shared.started_ns) as i64,
-        };
-        let behind = &self.shared.behind;
-        Times {
-            start: behind.sessions.first().map_or(self.shared.started_utc_ns, |first| first.start_utc_ns),
-            first_frame: match behind.first_frame_utc_ns {
-                0 => utc(&self.shared.first_frame_ns),
-                earlier => earlier,
-            },
-            last_frame: utc(&self.shared.last_frame_ns),
-            end: utc(&self.shared.ended_ns),
-        }
     }
 
     /// The answered map.
@@ -537,23 +442,6 @@ pub(crate) struct Delivery {
     pub(crate) progress: Option<Box<Progress>>,
 }
 
-/// One session of a run, for metadata.
-#[derive(Clone, Debug, PartialEq, Serialize)]
-pub struct SessionReport {
-    /// When it began, UTC.
-    pub start_time: String,
-    /// The same, in seconds since the run began.
-    pub start_s: f64,
-    /// Until when it is known where it was.
-    pub end_s: f64,
-    /// The pass that it went on in.
-    pub pass: u16,
-    /// The position of that pass from which it went on.
-    pub position: u64,
-    /// Probes that the device took in it.
-    pub sent: u64,
-}
-
 /// What [`Run::next_batch`] found.
 #[derive(Debug)]
 pub enum Next {
@@ -563,17 +451,4 @@ pub enum Next {
     Nothing,
     /// The run is over and everything was handed over.
     End,
-}
-
-/// When things happened, UTC in ns; 0 for what has not.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// The run began.
-    pub start: i64,
-    /// The first probe was handed to the device.
-    pub first_frame: i64,
-    /// The last one.
-    pub last_frame: i64,
-    /// The run ended.
-    pub end: i64,
 }

@@ -17,10 +17,12 @@ mod lab;
 #[cfg(target_os = "linux")]
 mod link;
 mod list;
+mod numbers;
 mod output;
 mod parse;
 mod plan;
 mod policy;
+mod ports;
 mod prefix;
 mod probe;
 mod reading;

@@ -11,7 +11,9 @@ use pyo3::prelude::*;
 use pyo3_arrow::PyRecordBatchReader;
 
 use crate::errors::{Error, Result};
-use crate::plan::{PyPlan, bounded, has_ports};
+use crate::numbers::bounded;
+use crate::plan::PyPlan;
+use crate::ports::has_ports;
 
 /// How long the first SYN of a row waits for its answer; each later one waits twice as long as the one before it.
 const TIMEOUT: Duration = Duration::from_secs(1);

@@ -13,7 +13,9 @@ use pyo3::types::{PyBytes, PyDict, PyTuple};
 
 use crate::addresses::Addresses;
 use crate::errors::{Error, Result};
+use crate::numbers::bounded;
 use crate::parse::Program;
+use crate::ports::{PortsLike, check_ports, has_ports};
 use crate::prefix::{family_name, texts};
 use crate::probe::{self, ProbeLike};
 use crate::reading::ListLike;
@@ -80,72 +82,10 @@ impl PartialEq for PyPlan {
     }
 }
 
-/// Ports as users write them.
-#[derive(FromPyObject)]
-pub(crate) enum PortsLike {
-    One(i64),
-    Text(String),
-    Many(Vec<i64>),
-}
-
-impl PortsLike {
-    pub(crate) fn parse(self) -> Result<PortSet> {
-        let text = match self {
-            Self::One(port) => port.to_string(),
-            Self::Text(text) => text,
-            Self::Many(ports) => ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(","),
-        };
-        Ok(PortSet::parse(&text)?)
-    }
-}
-
-/// A number that has to fit the plan's field.
-pub(crate) fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Result<Option<T>> {
-    value
-        .map(|value| {
-            T::try_from(value).map_err(|_| {
-                Error::config(format!("{name} = {value} cannot be: it is a whole number up to {}.", T::HIGHEST))
-            })
-        })
-        .transpose()
-}
-
-pub(crate) trait Bounded {
-    const HIGHEST: u64;
-}
-
-macro_rules! bounded {
-    ($($type:ty),*) => {$(
-        impl Bounded for $type {
-            const HIGHEST: u64 = <$type>::MAX as u64;
-        }
-    )*};
-}
-
-bounded!(u8, u16, u32, u64);
-
 fn secret_key(bytes: Vec<u8>) -> Result<SecretKey> {
     let length = bytes.len();
     let bytes = bytes.try_into().map_err(|_| Error::config(format!("A secret has 16 bytes, not {length}.")))?;
     Ok(SecretKey::from_bytes(bytes))
-}
-
-/// A probe either has target ports or it has none.
-fn check_ports(plan: &Plan) -> Result<()> {
-    let needs = probe::of(plan)?.needs_port();
-    let name = &plan.probe.name;
-    match (needs, has_ports(&plan.ports) || plan.list.is_some()) {
-        (true, false) => {
-            Err(Error::config(format!("The probe {name} needs target ports: ports=80, or --target-ports 80.")))
-        }
-        (false, true) if has_ports(&plan.ports) => Err(Error::config(format!("The probe {name} has no target ports."))),
-        _ => Ok(()),
-    }
-}
-
-/// Whether a set of ports is that of a probe without ports.
-pub(crate) fn has_ports(ports: &PortSet) -> bool {
-    *ports != PortSet::none()
 }
 
 impl PyPlan {

@@ -6,6 +6,7 @@ mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use irl_tcp::Why;
 use support::simulation::{Outcome, Simulation};
 
 fn run(draw: fn(u64) -> Simulation, seed: u64) -> Result<Outcome, String> {
@@ -42,6 +43,16 @@ fn run_all(draw: fn(u64) -> Simulation, count: u64) -> Outcome {
 fn every_stream_comes_through_or_ends_as_it_should() {
     let all = run_all(Simulation::draw, 3000);
     assert!(all.tail_probes > all.dialogues as u64 / 100 || all.dialogues < 1000, "{all:?}");
+}
+
+/// A SYN comes again behind our data and finds another socket of the peer's, which resets a dialogue that went well until
+/// then. All else of these runs has to be right.
+#[test]
+fn a_second_socket_of_the_peer_s_may_reset_what_the_first_began() {
+    for seed in [43_971, 50_353] {
+        let outcome = run(Simulation::draw, seed).unwrap_or_else(|fault| panic!("seed {seed}: {fault}"));
+        assert!(outcome.ends.contains(&Some(Why::ResetByPeer)) && outcome.finished > 0, "seed {seed}: {outcome:?}");
+    }
 }
 
 /// Segments are changed on their way, with right checksums. Rule: RFC 5961 5.2, RFC 9293 3.10.7.4

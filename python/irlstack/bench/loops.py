@@ -1,6 +1,7 @@
 """`irlstack bench scan`: the closed loop, where every host answers and all share one machine."""
 
 import ipaddress
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Looped:
         return 1 - self.found / self.targets
 
 
-class _Contender:
+class _Contender(ABC):
     """A scanner, the prefix it scans, and the file that its rows go to."""
 
     file = ""
@@ -64,13 +65,13 @@ class _Contender:
         """Where that file is."""
         return self.place.folder / self.file
 
+    @abstractmethod
     def process(self) -> commands.Process:
         """The command of a round."""
-        raise NotImplementedError
 
+    @abstractmethod
     def found(self, process: commands.Process) -> int:
         """Targets it found, after it has ended."""
-        raise NotImplementedError
 
 
 class _Ours(_Contender):

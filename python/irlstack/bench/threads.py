@@ -1,6 +1,7 @@
 """Contenders in this process: the usual ways to send, and `Stack.send`. Each is a thread in the client's namespace."""
 
 import threading
+from abc import ABC, abstractmethod
 from collections import deque
 
 import irlstack as irl
@@ -18,7 +19,7 @@ _STEP = 0x9E3779
 """Odd, so that its multiples modulo 2^24 meet every host once before any twice; that of the baselines."""
 
 
-class _Thread:
+class _Thread(ABC):
     name = layout = ""
 
     def __init__(self, ground: Ground) -> None:
@@ -61,11 +62,13 @@ class _Thread:
         except Exception as error:
             self._error = error
 
+    @abstractmethod
     def _send(self) -> int:
-        raise NotImplementedError
+        """Sends until it has sent all or is halted; how many frames."""
 
+    @abstractmethod
     def _halt(self) -> None:
-        raise NotImplementedError
+        """Tells `_send` to end."""
 
 
 _HOW = {

@@ -168,12 +168,9 @@ def _seconds(name: str, text: str | None) -> float | None:
 
 
 def _selected(scanning: _Scanning) -> dict[str, Any]:
-    """Which answers become rows; what is wrong with a filter is said before a file is opened."""
-    if scanning.output_filter is None:
-        return {"rows": scanning.rows or "success"}
-    if scanning.rows is not None:
-        raise ConfigError("Either --rows says which answers become rows, or --output-filter: give one of them.")
-    return {"output_filter": scanning.output_filter}
+    """What is said of which answers become rows."""
+    said = {"rows": scanning.rows, "output_filter": scanning.output_filter}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _share(text: str | None) -> float | None:

@@ -47,5 +47,6 @@ def write(
     tally = None
     if recorded.rows is not None:
         file = RowsFile(recorded.rows, recorded.document.get("output_fields", ()))
-        tally = count(file, None if prefix is None else checked_prefix(prefix, ipv6=file.ipv6))
+        chosen = None if prefix is None else checked_prefix(prefix, ipv6=file.ipv6)
+        tally = count(file, chosen, document=recorded.document)
     Path(output_file).write_text(page(recorded, tally, find(recorded)), encoding="utf-8")

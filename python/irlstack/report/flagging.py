@@ -16,7 +16,7 @@ from typing import Any, Literal
 from irlstack.report.extra import need
 from irlstack.report.recorded import Recorded, load
 from irlstack.report.rows import RowsFile
-from irlstack.report.tally import found_rows
+from irlstack.report.tally import found_rows, tell_found
 
 SHARE = 0.9
 """Of what was probed, so much has to be found."""
@@ -99,6 +99,9 @@ def find(recorded: Recorded) -> Flags:
     file = RowsFile(recorded.rows, recorded.document.get("output_fields", ()))
     if file.ipv6:
         return Flags([], looked_at=False, why="it is of IPv6")
+    if not tell_found(file, recorded.document):
+        why = "its rows do not tell which are a target's first success: they need the fields success and repeat"
+        return Flags([], looked_at=False, why=why)
     ports, share = _probed(recorded.document)
     of_prefix, of_address = 256 * ports * share, ports * share
     enough, enough_of_address = _enough(256 * ports, share), _enough(ports, share)

@@ -1,7 +1,7 @@
 """What the rows of a run add up to, counted in a few passes over them and in bounded memory."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
 from typing import Any
@@ -59,7 +59,7 @@ class Tally:
 
     Attributes:
         rows: how many there are.
-        found: rows that are a target's first success; None where the file has no column that tells.
+        found: rows that are a target's first success; None where nothing tells which are.
         classes: rows by classification.
         ports: rows that count as found, by the target's port.
         probes: rows by the number of the probe they answer.
@@ -82,25 +82,32 @@ class Tally:
     left_out: int = 0
 
 
-def count(file: RowsFile, prefix: Network | None = None, *, most_views: int = 64) -> Tally:
+def count(
+    file: RowsFile,
+    prefix: Network | None = None,
+    *,
+    document: Mapping[str, Any] | None = None,
+    most_views: int = 64,
+) -> Tally:
     """Counts the rows of a file.
 
     Args:
         file: the rows.
         prefix: begin with the map of this prefix.
+        document: the run's metadata, which tell what rows there are.
         most_views: so many maps of each size at most, those with the most found.
     """
     tally = Tally()
     if prefix is not None:
         checked_prefix(prefix, ipv6=file.ipv6)
-    coarse = _first_pass(file, tally)
+    coarse = _first_pass(file, tally, tells=tell_found(file, document or {}))
     if tally.round_trips is not None:
         _refine(file, tally.round_trips, coarse)
     _views(file, tally, prefix, most_views)
     return tally
 
 
-def _first_pass(file: RowsFile, tally: Tally) -> Any:
+def _first_pass(file: RowsFile, tally: Tally, *, tells: bool) -> Any:
     numpy, compute = need("numpy"), need("pyarrow.compute")
     ports = numpy.zeros(1 << 16, dtype="int64")
     probes = numpy.zeros(1 << 16, dtype="int64")
@@ -108,7 +115,6 @@ def _first_pass(file: RowsFile, tally: Tally) -> Any:
     bins = numpy.zeros((_MOST_EXPONENT - _LEAST_EXPONENT) * BINS_A_DECADE, dtype="int64")
     edges = numpy.array([bin_edge(number) for number in range(1, len(bins))])
     times = tally.round_trips = RoundTrips() if "rtt" in file.columns else None
-    tells = "success" in file.columns or file.of_exchange
     found = 0
     for piece in file.pieces(_COLUMNS):
         tally.rows += len(piece["saddr"])
@@ -224,6 +230,12 @@ def _child(prefix: Network, number: int) -> Network:
 def _found_addresses(file: RowsFile) -> Iterator[Any]:
     for piece in file.pieces(["saddr", "success", "repeat", *(["classification"] if file.of_exchange else [])]):
         yield bytes_of(piece["saddr"])[found_rows(piece, of_exchange=file.of_exchange)]
+
+
+def tell_found(file: RowsFile, document: Mapping[str, Any]) -> bool:
+    """Whether rows tell each target's first success from the rest: by their columns, or because there is no rest."""
+    succeeded = file.of_exchange or "success" in file.columns or document.get("filter_unsuccessful", False)
+    return bool(succeeded and ("repeat" in file.columns or document.get("filter_duplicates", False)))
 
 
 def found_rows(piece: Piece, *, of_exchange: bool) -> Any:
