@@ -79,6 +79,14 @@ def test_what_ends_a_command_is_a_line_too(
     assert says in line["message"]
 
 
+def test_ctrl_c_before_there_is_a_run_is_one_as_well(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("irlstack.cli.running.keywords", lambda *_: signal.raise_signal(signal.SIGINT))
+    done = command(*SCAN, *JSON)
+    (line,) = records(done.err)
+    assert (done.status, line["event"], line["exit"]) == (130, "interrupted", 130)
+    assert command(*SCAN).err == "", "in text the shell says so"
+
+
 def test_a_bug_is_one_as_well(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("irlstack.cli.running.keywords", lambda *_: 1 / 0)
     done = command(*SCAN, *JSON)

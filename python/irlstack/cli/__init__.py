@@ -58,10 +58,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # `timeout` and service managers ask with SIGTERM: it ends a run as Ctrl-C does, with its rows kept.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     with log.until_the_end():
-        return int(_run(sys.argv[1:] if arguments is None else arguments))
+        return _run(sys.argv[1:] if arguments is None else arguments)
 
 
-def _run(given: Sequence[str]) -> ExitStatus:
+def _run(given: Sequence[str]) -> int:
     try:
         status = app([STANDARD_STREAM if each == "-" else each for each in given])
         with contextlib.suppress(BrokenPipeError):
@@ -94,7 +94,7 @@ def _run(given: Sequence[str]) -> ExitStatus:
             raise
         log.SAID.critical("A bug in irlstack.", exc_info=True, extra={"event": "bug"})
         return ExitStatus.FAILED
-    return ExitStatus(status or ExitStatus.DONE)
+    return int(status or ExitStatus.DONE)
 
 
 def _end(status: ExitStatus, text: str, event: str) -> ExitStatus:
