@@ -307,6 +307,16 @@ class RawStack:
         delay_ms: float = 0.0,
         seed: int = 1,
     ) -> RawStack: ...
+    @staticmethod
+    def on_disk(
+        path: _Path,
+        source_ip: str | _Address | Sequence[str | _Address],
+        *,
+        replay: bool = False,
+        gateway_mac: str | None = None,
+        source_mac: str | None = None,
+        vlan: int | None = None,
+    ) -> RawStack: ...
     def stream(self, policy: Policy, source_port: str | None = None, frame_len: int = 1518) -> RawStream: ...
     def sources(self) -> list[_Address]: ...
     def counters(self) -> dict[str, int]: ...
@@ -337,6 +347,8 @@ class RawStack:
         recheck_rate: float = 1000.0,
         output_filter: str | None = None,
         checkpoint: RawCheckpoint | None = None,
+        capture_sample: _Path | None = None,
+        capture_sample_size: int = 1000,
     ) -> RawRun: ...
     def exchange(
         self,
@@ -365,6 +377,8 @@ class RawStack:
         queue: int = 32,
         cores: Sequence[int] = ...,
         reprobe: int = 2,
+        capture_sample: _Path | None = None,
+        capture_sample_size: int = 1000,
     ) -> RawRun: ...
 
 def record_run(

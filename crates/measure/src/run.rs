@@ -18,6 +18,7 @@ use crate::answers::{Answers, Ours};
 use crate::attachment::{self, Attachment};
 use crate::bounds::EndedBy;
 use crate::budget::Budget;
+use crate::capture;
 use crate::checkpoint::{Commit, Delivered, Marks, Progress, Session};
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
@@ -102,6 +103,10 @@ impl Prepared {
         shared.budget = budget;
         // What one probe a target tells of losses is nothing.
         shared.sample = (passes::numbers(&config) > 1).then(|| Sample::new(config.plan.seed));
+        shared.replayed = attachments.iter().find_map(|each| each.network().replayed());
+        if let Some(asked) = &config.capture_sample {
+            shared.capture = Some(asked.begin(&config, &attachments, &shared)?);
+        }
         if let Some(saved) = &config.resume {
             shared.resume(saved, config.max_results, config.compiled.len());
         }
@@ -109,7 +114,10 @@ impl Prepared {
         let delivered = config.checkpointed.then(|| Mutex::new(Delivered::new(workers.len(), start)));
         let shared = Arc::new(shared);
         let mut threads = Vec::new();
-        for (number, worker) in workers {
+        for (number, mut worker) in workers {
+            if let Some(sample) = &shared.capture {
+                worker.gate.show(Arc::clone(sample), (number % attachments.len()) as u32);
+            }
             let answers = answers(number, &config, Ours::of(&attachments, number % attachments.len()), &shared);
             let task = Loop::new(number, worker, &config, &shared, &attachments, answers, sender.clone());
             let core = config.cores.get(number % config.cores.len().max(1)).copied();
@@ -242,6 +250,7 @@ impl Run {
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => {
                 self.join();
+                capture::end(&self.shared, &self.config, &self.attachments);
                 let error = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
                 error.map_or(Ok(Next::End), Err)
             }
@@ -274,6 +283,7 @@ impl Run {
         while self.shared.running.load(Ordering::Acquire) > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
+        capture::end(&self.shared, &self.config, &self.attachments);
     }
 
     /// Changes the rate in flight; 0 searches for the fastest.
@@ -288,7 +298,7 @@ impl Run {
         }
         let family = self.family();
         let world = !self.config.policy.allowed(family).is_subset(registry::not_global(family));
-        if per_second == 0.0 && world && !self.synthetic() {
+        if per_second == 0.0 && world && !self.synthetic() && !self.engine().unsent {
             return Err(MeasureError::Config(
                 "globally reachable targets are probed at a finite rate: give one above 0".to_owned(),
             ));
@@ -465,6 +475,11 @@ impl Run {
             last_frame: utc(&self.shared.last_frame_ns),
             end: utc(&self.shared.ended_ns),
         }
+    }
+
+    /// What metadata tell of the sample of its frames.
+    pub(crate) fn capture_sample(&self) -> serde_json::Value {
+        capture::report(&self.shared)
     }
 
     /// The answered map.

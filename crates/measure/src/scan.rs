@@ -12,6 +12,7 @@ use irl_wire::Protocol;
 
 pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
+use crate::capture::CaptureSample;
 use crate::checkpoint::Saved;
 use crate::error::MeasureError;
 use crate::filter::Filter;
@@ -101,6 +102,8 @@ pub struct ScanConfig {
     pub checkpointed: bool,
     /// What it goes on from.
     pub resume: Option<Arc<Saved>>,
+    /// The sample of its frames that is kept, if one is.
+    pub capture_sample: Option<CaptureSample>,
 }
 
 impl ScanConfig {
@@ -134,6 +137,7 @@ impl ScanConfig {
             queue: 32,
             checkpointed: false,
             resume: None,
+            capture_sample: None,
         }
     }
 }
