@@ -53,11 +53,13 @@ def read(path: Path) -> Capture:
     data, at, capture = path.read_bytes(), 0, Capture()
     while at < len(data):
         kind, length = struct.unpack_from("<II", data, at)
-        assert length % 4 == 0 and struct.unpack_from("<I", data, at + length - 4) == (length,)
+        assert length % 4 == 0
+        assert struct.unpack_from("<I", data, at + length - 4) == (length,)
         body = data[at + 8 : at + length - 4]
         match kind:
             case 0x0A0D0D0A:
-                assert at == 0 and struct.unpack_from("<IHHq", body) == (0x1A2B3C4D, 1, 0, -1)
+                assert at == 0
+                assert struct.unpack_from("<IHHq", body) == (0x1A2B3C4D, 1, 0, -1)
                 capture.comment = _options(body[16:])[1].decode()
             case 1:
                 options = _options(body[8:])
@@ -68,7 +70,8 @@ def read(path: Path) -> Capture:
                 interface, high, low, captured, original = struct.unpack_from("<5I", body)
                 options = _options(body[20 + (captured + 3) // 4 * 4 :])
                 (flags,) = struct.unpack("<I", options[2])
-                assert flags in (1, 2) and interface < len(capture.names)
+                assert flags in (1, 2)
+                assert interface < len(capture.names)
                 comment = options[1].decode() if 1 in options else None
                 frame = body[20 : 20 + captured]
                 capture.packets.append(Packet(high << 32 | low, frame, original, flags == 2, comment, interface))

@@ -26,10 +26,10 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("captures")
     made = {}
     for name, targets, more in (
-        ("tcp", "10.0.0.0/18", {"ports": 80}),
-        ("tcp6", "fd00:10::/114", {"ports": 80}),
-        ("udp", "10.32.0.0/19", {"ports": 53, "probe_module": "udp", "probe_args": {"text": "hello"}}),
-        ("echo", "10.0.0.0/19", {"probe_module": "icmp_echoscan"}),
+        ("tcp", "10.2.64.0/18", {"ports": 80}),
+        ("tcp6", "fd00:10::3:0/114", {"ports": 80}),
+        ("udp", "10.33.192.0/19", {"ports": 53, "probe_module": "udp", "probe_args": {"text": "hello"}}),
+        ("echo", "10.2.64.0/19", {"probe_module": "icmp_echoscan"}),
     ):
         made[name] = folder / f"{name}.pcapng"
         link = {"engine": "sim", "impairment": Impairment(duplicate=0.1), "rate": 0, "cooldown_time": 0.2}
@@ -106,6 +106,12 @@ def wrong_by(checksum: bytes, more: int) -> bytes:
     return (value if value > 0 else value + 0xFFFF).to_bytes(2, "big")
 
 
+def seen_by_tcpdump(capture: Path) -> int:
+    """How many SYNs it has written; its file may end within one."""
+    told = subprocess.run(["tcpdump", "-n", "-r", str(capture)], capture_output=True, text=True, check=False)
+    return told.stdout.count("Flags [S],")
+
+
 @pytest.mark.parametrize("written_as", ["pcap", "pcapng"])
 def test_what_tcpdump_captured_is_judged_again_to_the_same_rows(
     pair: Pair, answerer: Callable[..., Answerer], tmp_path: Path, written_as: str
@@ -115,18 +121,20 @@ def test_what_tcpdump_captured_is_judged_again_to_the_same_rows(
     irl.Plan("10.0.0.0/23", ports=80, seed=6, rate=5000, source_ip=SPARE).save(plan)
     # The far end's: what our filter takes, and what XDP sends, no program on our own host gets to see.
     tcpdump = pair.start(["tcpdump", "-i", "vb", "-U", "-n", "-w", str(seen), "ip"], side="b")
-    assert tcpdump.stderr is not None and "listening on vb" in (tcpdump.stderr.readline() + tcpdump.stderr.readline())
-    names = ["saddr", "daddr", "sport", "dport", "seqnum", "acknum", "window", "ttl", "ipid", "classification", "success",
-             "repeat", "probe_num"]  # fmt: skip
-    fields = ["--rows", "all", "-f", ",".join(names)]
+    assert tcpdump.stderr is not None
+    assert "listening on vb" in (tcpdump.stderr.readline() + tcpdump.stderr.readline())
+    names = "saddr,daddr,sport,dport,seqnum,acknum,window,ttl,ipid,classification,success,repeat,probe_num"
+    fields = ["--rows", "all", "-f", names]
     sample = ["--capture-sample", str(tmp_path / "sample.pcapng")]
-    scan = pair.irlstack("scan", "--plan", str(plan), "-i", "va", "-c", "1", *fields, *sample, "-o", f"{tmp_path}/live.csv")
+    live = tmp_path / "live.csv"
+    scan = pair.irlstack("scan", "--plan", str(plan), "-i", "va", "-c", "1", *fields, *sample, "-o", str(live))
     assert scan.code == 0, scan.stderr
     frames = sum(packet.outbound for packet in pcapng.read(tmp_path / "sample.pcapng").packets)
     assert frames == 512 + 96, "the SYNs, and a RST for each SYN-ACK"
     deadline = time.monotonic() + 10
-    while (told := subprocess.run(["tcpdump", "-n", "-r", str(seen)], capture_output=True, text=True, check=False)).stdout.count("Flags [S],") < 512:  # fmt: skip
-        assert time.monotonic() < deadline, told.stderr
+    while seen_by_tcpdump(seen) < 512:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
     tcpdump.terminate()
     tcpdump.communicate(timeout=10)
     if written_as == "pcapng":
@@ -139,8 +147,9 @@ def test_what_tcpdump_captured_is_judged_again_to_the_same_rows(
         command = ["scan", "--plan", str(plan), "--engine", f"replay:{capture}", *fields, "-o", str(out), "-r", "0"]
         again = pair.irlstack(*command, "--json")
         assert again.code == 0, again.stderr
-        assert sorted(out.read_text().splitlines()) == sorted((tmp_path / "live.csv").read_text().splitlines()), name
+        assert sorted(out.read_text().splitlines()) == sorted(live.read_text().splitlines()), name
         assert json.loads(again.stdout.splitlines()[-1])["unsent"] is True
-    rows = list(csv.DictReader((tmp_path / "live.csv").open()))
-    assert len(rows) == 32 * 5 and {row["daddr"] for row in rows} == {SPARE}
+    rows = list(csv.DictReader(live.open()))
+    assert len(rows) == 32 * 5
+    assert {row["daddr"] for row in rows} == {SPARE}
     assert {int(IPv4Address(row["saddr"])) % 16 for row in rows} == {0, 1, 2, 3}

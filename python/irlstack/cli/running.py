@@ -41,8 +41,8 @@ class SendingOptions:
     iplayer: Annotated[bool, Parameter(alias="-X", group=SENDING)] = False
     """Packets leave without Ethernet. tun, WireGuard and PPP are known for that; any other device is refused."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
-    """auto (the default), live, packet, or sim: a synthetic Internet in this process; pcap:FILE writes what would leave,
-    replay:FILE judges the answers in a capture again, and neither sends anything."""
+    """auto (the default), live, packet, or sim: a synthetic Internet in this process. Without sending: pcap:FILE writes
+    what would leave, replay:FILE judges the answers in a capture again."""
     batch: Annotated[int, Parameter(group=SENDING)] = 128
     """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
     sender_threads: Annotated[int | None, Parameter(alias="-T", group=SENDING)] = None
