@@ -310,6 +310,16 @@ class RawStack:
         delay_ms: float = 0.0,
         seed: int = 1,
     ) -> RawStack: ...
+    @staticmethod
+    def on_disk(
+        path: _Path,
+        source_ip: str | _Address | Sequence[str | _Address],
+        *,
+        replay: bool = False,
+        gateway_mac: str | None = None,
+        source_mac: str | None = None,
+        vlan: int | None = None,
+    ) -> RawStack: ...
     def stream(self, policy: Policy, source_port: str | None = None, frame_len: int = 1518) -> RawStream: ...
     def sources(self) -> list[_Address]: ...
     def counters(self) -> dict[str, int]: ...
@@ -340,6 +350,8 @@ class RawStack:
         recheck_rate: float = 1000.0,
         output_filter: str | None = None,
         checkpoint: RawCheckpoint | None = None,
+        capture_sample: _Path | None = None,
+        capture_sample_size: int = 1000,
         ready: Callable[[], object] | None = None,
     ) -> RawRun: ...
     def exchange(
@@ -369,6 +381,8 @@ class RawStack:
         queue: int = 32,
         cores: Sequence[int] = ...,
         reprobe: int = 2,
+        capture_sample: _Path | None = None,
+        capture_sample_size: int = 1000,
         ready: Callable[[], object] | None = None,
     ) -> RawRun: ...
 

@@ -69,7 +69,9 @@ def create(
         OSError: the file cannot be written.
     """
     if recipe is None:
-        raise ConfigError("Only a scan by irlstack.scan has checkpoints: no exchange, and no scan of an open Stack.")
+        raise ConfigError(
+            "Only a scan by irlstack.scan that sends has checkpoints: no exchange, and no scan of an open Stack."
+        )
     if not outputs or any(str(each) == "-" for each in outputs):
         raise ConfigError("What goes to standard output cannot be cut back to a checkpoint: name files (-o).")
     keywords = dict(recipe.keywords)

@@ -73,6 +73,8 @@ def _ladder(checks: dict[str, Check]) -> tuple[list[str], dict[str, str]]:
         "live": (_BUILT, _KERNEL, _LIVE),
         "packet": (_PACKET,),
         "sim": (),
+        "pcap:FILE": (),
+        "replay:FILE": (),
     }
     engines, passed_over = [], {}
     for engine, names in needs.items():

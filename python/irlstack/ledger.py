@@ -98,7 +98,8 @@ class Ledger:
         except (ValueError, OSError) as error:
             self.passed_over[path] = f"It is no JSON: {error}."
             return
-        if is_run(document):
+        # A dry run on disk, and answers judged again, probed nobody.
+        if is_run(document) and not document.get("unsent"):
             self.runs.append((document, path))
 
     def without_plan(self, target: str | None = None) -> list[Path]:

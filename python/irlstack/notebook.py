@@ -28,6 +28,8 @@ def _lines(document: Mapping[str, Any]) -> list[tuple[str, str]]:
 
     stats = document["stats"]
     synthetic = ", synthetic: no frame leaves the machine" if document["synthetic"] else ""
+    if document.get("unsent"):
+        synthetic = ": nothing was sent"
     lost = [
         (stats["probes_refused_by_device"], "probes not taken by the device"),
         (stats["device_lost"], "frames lost in it"),

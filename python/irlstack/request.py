@@ -80,6 +80,9 @@ class RunKeywords(PlanKeywords, total=False):
         output_fields: columns by name, see `irlstack schema`.
         max_memory: bytes for the map of targets that have answered, and in an exchange for its connections.
         queue: batches that may wait for their reader before the sender pauses.
+        capture_sample: a pcapng file for a sample of the frames sent and of the answers: all those of a share of the
+            targets (docs/capture.md). It is written when the run ends.
+        capture_sample_size: the most frames of either direction in it; they are held in memory until then.
         notes: free text for the metadata.
         user_metadata: any JSON value for the metadata.
     """
@@ -102,6 +105,8 @@ class RunKeywords(PlanKeywords, total=False):
     output_fields: Sequence[str] | None
     max_memory: int
     queue: int
+    capture_sample: Path | None
+    capture_sample_size: int
     notes: str | None
     user_metadata: object
 
@@ -181,8 +186,12 @@ class Request:
         *,
         opens: bool,
         reads: bool = False,
+        sends: bool = True,
     ) -> None:
-        """Sorts them. Whether it `opens` an interface of this machine, and `reads` a list while it goes on."""
+        """Sorts them.
+
+        Whether it `opens` an interface of this machine, `reads` a list while it goes on, and `sends` what it builds.
+        """
         keywords = dict(keywords)
         self.source: object = None
         if reads:
@@ -215,7 +224,8 @@ class Request:
         self.keywords = {name: value for name, value in run.items() if name not in _NOT_FOR_THE_CORE}
         # A wrong shard, an empty target set and a missing permission are said now, not at the first batch.
         self.plan.targets(shard=self.keywords.get("shard", 0))
-        refuse_early(self.plan, policy, opens)
+        if sends:
+            refuse_early(self.plan, policy, opens)
         if self.keywords.get("output_filter") is not None:
             if "rows" in self.keywords:
                 raise ConfigError("Either rows says which answers become rows, or output_filter: give one of them.")
@@ -239,7 +249,9 @@ class Request:
         def start(checkpoint: RawCheckpoint | None, ready: Callable[[], None] | None) -> RawRun:
             return open_stack().scan(self.plan, self.policy, checkpoint=checkpoint, ready=ready, **self.keywords)
 
-        recipe = None if link is None else checkpoints.Recipe(self.plan, self.keywords, link)
+        # What goes on from a checkpoint has a sample of its own, or none: the first one's file would be written over.
+        kept = {name: value for name, value in self.keywords.items() if not name.startswith("capture_sample")}
+        recipe = None if link is None else checkpoints.Recipe(self.plan, kept, link)
         return self._run("scan", start, recipe=recipe, saved=saved)
 
     def exchange(self, open_stack: Callable[[], RawStack], request: bytes | str | None) -> Run:

@@ -17,6 +17,7 @@ from irlstack._core import Batch, RawCompletion, RawStack, RawStream, World
 from irlstack.bounds import check_numbers
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
+from irlstack.on_disk import OnDisk
 from irlstack.policy import Policy
 from irlstack.request import Address, ExchangeKeywords, Path, Request, ScanKeywords
 from irlstack.run import Run
@@ -147,7 +148,7 @@ class Stack:
 
     @property
     def info(self) -> dict[str, Any]:
-        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, iplayer, kernel_rst.
+        """The engine: engine, why, xdp_mode, driver, kernel, interface, synthetic, unsent, iplayer, kernel_rst.
 
         Where several interfaces differ, it says what each is.
         """
@@ -308,7 +309,8 @@ def scan(
         iplayer: see there.
         dad: see there.
         engine: "auto" ("live" from 300,000 frames a second on), "live", "packet", or "sim": a synthetic Internet inside
-            this process.
+            this process. "pcap:FILE" writes what would be sent into a file, and "replay:FILE" judges the answers in a
+            capture again: neither sends anything (docs/capture.md).
         batch: see [`Stack`][irlstack.Stack].
         world: of "sim": its hosts; World(seed=1) when None.
         impairment: of "sim": what its link does to frames.
@@ -320,8 +322,9 @@ def scan(
         PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
     """
     link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
-    asked = Request(targets, keywords, opens=engine != "sim")
-    return asked.scan(lambda: link.open(asked), link.described())
+    asked = Request(targets, keywords, opens=engine != "sim", sends=link.on_disk is None)
+    # A dry run is begun anew, and never gone on with as a real one.
+    return asked.scan(lambda: link.open(asked), link.described() if link.on_disk is None else None)
 
 
 def resume(
@@ -369,7 +372,7 @@ def resume(
             raise ConfigError(f"{name} cannot be changed of a scan that is gone on with.")
         (link if name in link else keywords)[name] = value
     opened = _Link(**link)
-    if (opened.engine == "sim") != (header["link"]["engine"] == "sim"):
+    if opened.on_disk is not None or (opened.engine == "sim") != (header["link"]["engine"] == "sim"):
         raise ConfigError("A simulated scan is gone on with in the simulation, and a real one on an interface.")
     plan = saved.plan.replace(rate=rate, contact=contact)
     asked = Request(
@@ -432,7 +435,7 @@ def exchange(
             would reset our connections.
     """
     link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
-    asked = Request(targets, keywords, opens=engine != "sim", reads=True)
+    asked = Request(targets, keywords, opens=engine != "sim", reads=True, sends=link.on_disk is None)
     return asked.exchange(lambda: link.open(asked), request)
 
 
@@ -461,6 +464,9 @@ class _Link:
             raise ConfigError("The simulated link speaks Ethernet: leave out iplayer.")
         check_numbers({"batch": self.batch})
         self.names = _names(self.interface)
+        self.on_disk = OnDisk.named(self.engine)
+        if self.on_disk is not None and (self.names or self.iplayer):
+            raise ConfigError("A file has no interface to choose: leave out interface and iplayer.")
 
     def described(self) -> dict[str, Any]:
         """The same as JSON, for a checkpoint."""
@@ -473,6 +479,8 @@ class _Link:
         }
 
     def open(self, asked: Request) -> RawStack:
+        if self.on_disk is not None:
+            return self.on_disk.open(asked.plan, self.gateway_mac, self.source_mac, self.vlan)
         sources = asked.plan.source_ip
         if self.engine == "sim":
             sources = sources or [_SIMULATED_SOURCE[asked.plan.family]]

@@ -130,6 +130,12 @@ pub trait Receiver: Send {
 
     /// Records that were lost since the start because this receiver was not drained fast enough.
     fn overruns(&self) -> u64;
+
+    /// Whether nothing will come any more, where that is known: what waits for answers need not wait then, or has to until
+    /// then. `None` on a network, where it never is.
+    fn is_exhausted(&self) -> Option<bool> {
+        None
+    }
 }
 
 /// One core's owner of everything it needs to measure.

@@ -4,6 +4,7 @@
 //! as [`Record`]s that the [`filter`] diverted. A [`Network`] is an opened interface, or the simulated one of the lab,
 //! and hands both out as [`Worker`]s.
 
+pub mod capture;
 pub mod clock;
 pub mod cores;
 #[cfg(target_os = "linux")]
@@ -31,7 +32,7 @@ pub use engine::{Batch, Kicked, Receiver, Sender, Worker};
 pub use error::LinkError;
 #[cfg(target_os = "linux")]
 pub use neighbour::{Dad, Heard};
-pub use network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, WorkerRequest};
+pub use network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, Replayed, WorkerRequest};
 pub use null::NullSender;
 pub use policy::{
     Arena, ClassCounters, DenyFile, Filled, Gate, GateCounters, Missing, OptOutFile, Policy, PolicyRefusal,

@@ -94,7 +94,7 @@ pub trait NextHop: Send + Sync {
 /// What an engine is, and why it was chosen: for metadata and `doctor`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct EngineInfo {
-    /// `live`, `packet`, `xdp`, `sim` or `pcap`.
+    /// `live`, `packet`, `xdp`, `sim`, `pcap` or `replay`.
     pub engine: String,
     /// Why this one: what the better ones lacked.
     pub why: String,
@@ -108,6 +108,8 @@ pub struct EngineInfo {
     pub interface: String,
     /// Whether answers are made up by the simulated link.
     pub synthetic: bool,
+    /// Whether no frame goes anywhere: into a file at most.
+    pub unsent: bool,
     /// Whether the device is without Ethernet, and packets begin with the IP header.
     pub ip_layer: bool,
     /// Whether the host's kernel may answer replies to us with RSTs of its own.
@@ -135,10 +137,19 @@ impl EngineInfo {
             kernel: first.kernel.clone(),
             interface: all.iter().map(|info| info.interface.as_str()).collect::<Vec<_>>().join(","),
             synthetic: all.iter().any(|info| info.synthetic),
+            unsent: all.iter().all(|info| info.unsent),
             ip_layer: all.iter().any(|info| info.ip_layer),
             kernel_rst: all.iter().any(|info| info.kernel_rst),
         }
     }
+}
+
+/// The times of answers that came once, and are judged again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Replayed {
+    /// What was added then to the monotonic clock, which probes carry, for UTC. Where it is not known, the records' times
+    /// are UTC, and no round-trip time can be told.
+    pub utc_minus_mono: Option<i64>,
 }
 
 /// The device's own counters.
@@ -224,6 +235,11 @@ pub trait Network: Send + Sync {
     /// Further counters worth keeping, by name.
     fn extra_counters(&self) -> BTreeMap<String, u64> {
         BTreeMap::new()
+    }
+
+    /// What is known of the times of answers that are replayed; `None` for those that come now.
+    fn replayed(&self) -> Option<Replayed> {
+        None
     }
 
     /// Gives owners back after their cooldown; their receivers get nothing more.

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use irl_measure::output::{self, Format};
 use irl_measure::scan::Next;
-use irl_measure::{Scan, ScanConfig, ScanRate};
+use irl_measure::{CaptureSample, Scan, ScanConfig, ScanRate};
 use irl_targets::Family;
 use support::{Handle, Scripted};
 
@@ -24,17 +24,28 @@ const PROBES: f64 = 4_194_304.0;
 fn main() {
     let null = || Scripted { null: true, ..Scripted::default() };
     least("probes into a null sender", null, |_| {});
+    least("the same with a sample of frames", null, sampled);
     least("probes into a null sender, smallest SYN", null, |config| {
         config.plan.probe.args.insert("layout".to_owned(), "smallest".to_owned());
     });
     least("probes, frames looked at and not answered", Scripted::default, |_| {});
     least("probes, every target answers, no RST", Scripted::open, |config| config.reset = false);
+    least("the same with a sample of frames", Scripted::open, |config| {
+        config.reset = false;
+        sampled(config);
+    });
     least("the same with a checkpoint", Scripted::open, |config| (config.reset, config.checkpointed) = (false, true));
     least("probes, every target answers, with RSTs", Scripted::open, |_| {});
     walk();
     for suffix in ["parquet", "csv", "jsonl"] {
         write(suffix);
     }
+}
+
+/// Keeps the sample that is kept where no size is given.
+fn sampled(config: &mut ScanConfig) {
+    let path = std::env::temp_dir().join(format!("irl-measure-cost-{}.pcapng", std::process::id()));
+    config.capture_sample = Some(CaptureSample { path, size: 1000, program: "loop_cost".to_owned() });
 }
 
 /// What a later pass pays for a target that has answered.

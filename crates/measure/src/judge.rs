@@ -106,6 +106,7 @@ pub(crate) struct Judge {
     data: Vec<u8>,
     resets: VecDeque<Reset>,
     utc_minus_mono: i64,
+    knows_rtt: bool,
     /// What a checkpoint wants to know, if there is one.
     marks: Option<Marks>,
 }
@@ -127,6 +128,7 @@ impl Answers for Judge {
         };
         here.shared.map.prefetch(slot);
         row.slot = slot;
+        row.rtt = row.rtt.filter(|_| self.knows_rtt);
         row.data = data.map(|data| {
             let start = self.data.len();
             self.data.extend_from_slice(data);
@@ -224,6 +226,7 @@ impl Judge {
             data: Vec::new(),
             resets: VecDeque::new(),
             utc_minus_mono: shared.utc_minus_mono(),
+            knows_rtt: shared.knows_rtt(),
             marks: config.checkpointed.then(Marks::default),
         }
     }

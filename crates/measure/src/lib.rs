@@ -10,6 +10,7 @@ mod answers;
 mod attachment;
 mod bounds;
 mod budget;
+pub mod capture;
 pub mod checkpoint;
 mod columns;
 pub mod error;
@@ -42,6 +43,7 @@ mod supply;
 mod whole;
 mod worker;
 
+pub use capture::CaptureSample;
 pub use error::MeasureError;
 pub use exchange::{Exchange, ExchangeConfig};
 pub use map::{AnsweredMap, Dedup};

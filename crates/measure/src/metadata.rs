@@ -63,6 +63,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "engine": engine.engine,
         "engine_why": engine.why,
         "synthetic": engine.synthetic,
+        "unsent": engine.unsent,
         "xdp_mode": engine.xdp_mode,
         "driver": engine.driver,
         "kernel": engine.kernel,
@@ -169,6 +170,7 @@ pub fn document(run: &Run, about: &About) -> Value {
         "recheck": run.recheck(),
     });
     let end = json!({
+        "capture_sample": run.capture_sample(),
         "rows_lost": about.rows_lost,
         "interrupted": about.interrupted,
         "error": about.error,

@@ -19,6 +19,7 @@ use crate::answers::{Answers, Ours};
 use crate::attachment::{self, Attachment};
 use crate::bounds::EndedBy;
 use crate::budget::Budget;
+use crate::capture;
 use crate::checkpoint::{Delivered, Progress};
 use crate::error::MeasureError;
 use crate::exchange::ExchangeConfig;
@@ -106,6 +107,10 @@ impl Prepared {
         // nor of the sessions before this one.
         let knows = passes::numbers(&config) > 1 && exchange.is_none() && config.resume.is_none();
         shared.sample = knows.then(|| Sample::new(config.plan.seed));
+        shared.replayed = attachments.iter().find_map(|each| each.network().replayed());
+        if let Some(asked) = &config.capture_sample {
+            shared.capture = Some(asked.begin(&config, &attachments, &shared)?);
+        }
         if let Some(saved) = &config.resume {
             shared.resume(saved, config.max_results, config.compiled.len());
         }
@@ -114,7 +119,10 @@ impl Prepared {
         let shared = Arc::new(shared);
         config.ready.as_ref().map_or(Ok(()), Ready::call)?;
         let mut threads = Vec::new();
-        for (number, worker) in workers {
+        for (number, mut worker) in workers {
+            if let Some(sample) = &shared.capture {
+                worker.gate.show(Arc::clone(sample), (number % attachments.len()) as u32);
+            }
             let answers = answers(number, &config, Ours::of(&attachments, number % attachments.len()), &shared);
             let task = Loop::new(number, worker, &config, &shared, &attachments, answers, sender.clone());
             let core = config.cores.get(number % config.cores.len().max(1)).copied();
@@ -247,6 +255,7 @@ impl Run {
             Err(RecvTimeoutError::Timeout) => Ok(Next::Nothing),
             Err(RecvTimeoutError::Disconnected) => {
                 self.join();
+                capture::end(&self.shared, &self.config, &self.attachments);
                 let error = self.shared.error.lock().unwrap_or_else(PoisonError::into_inner).take();
                 error.map_or(Ok(Next::End), Err)
             }
@@ -279,6 +288,7 @@ impl Run {
         while self.shared.running.load(Ordering::Acquire) > 0 {
             std::thread::sleep(Duration::from_millis(1));
         }
+        capture::end(&self.shared, &self.config, &self.attachments);
     }
 
     /// Changes the rate in flight; 0 searches for the fastest.
@@ -293,7 +303,7 @@ impl Run {
         }
         let family = self.family();
         let world = !self.config.policy.allowed(family).is_subset(registry::not_global(family));
-        if per_second == 0.0 && world && !self.synthetic() {
+        if per_second == 0.0 && world && !self.synthetic() && !self.engine().unsent {
             return Err(MeasureError::Config(
                 "globally reachable targets are probed at a finite rate: give one above 0".to_owned(),
             ));
@@ -404,6 +414,11 @@ impl Run {
     /// Further counters of the networks, by name.
     pub fn extra_counters(&self) -> BTreeMap<String, u64> {
         attachment::extra_counters(&self.attachments)
+    }
+
+    /// What metadata tell of the sample of its frames.
+    pub(crate) fn capture_sample(&self) -> serde_json::Value {
+        capture::report(&self.shared)
     }
 
     /// The answered map.

@@ -12,6 +12,7 @@ use irl_wire::Protocol;
 
 pub use crate::attachment::Attachment;
 pub use crate::bounds::EndedBy;
+use crate::capture::CaptureSample;
 use crate::checkpoint::Saved;
 use crate::error::MeasureError;
 use crate::filter::Filter;
@@ -104,6 +105,8 @@ pub struct ScanConfig {
     pub checkpointed: bool,
     /// What it goes on from.
     pub resume: Option<Arc<Saved>>,
+    /// The sample of its frames that is kept, if one is.
+    pub capture_sample: Option<CaptureSample>,
 }
 
 impl ScanConfig {
@@ -138,6 +141,7 @@ impl ScanConfig {
             ready: None,
             checkpointed: false,
             resume: None,
+            capture_sample: None,
         }
     }
 }

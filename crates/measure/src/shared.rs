@@ -4,7 +4,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use irl_link::clock;
+use irl_link::capture::Sample as Capture;
+use irl_link::{Replayed, clock};
 use irl_targets::Target;
 
 use crate::bounds::{EndedBy, Results};
@@ -64,6 +65,10 @@ pub(crate) struct Shared {
     pub(crate) last_frame_ns: AtomicU64,
     pub(crate) ended_ns: AtomicU64,
     pub(crate) behind: Behind,
+    /// The sample of frames that is kept.
+    pub(crate) capture: Option<Arc<Capture>>,
+    /// What is known of the answers' times where they came before.
+    pub(crate) replayed: Option<Replayed>,
 }
 
 /// What a run has behind it that is gone on with; nothing where it begins.
@@ -112,6 +117,8 @@ impl Shared {
             last_frame_ns: AtomicU64::new(0),
             ended_ns: AtomicU64::new(0),
             behind: Behind::default(),
+            capture: None,
+            replayed: None,
         }
     }
 
@@ -184,7 +191,15 @@ impl Shared {
 
     /// What is added to the monotonic clock for UTC, in ns.
     pub(crate) fn utc_minus_mono(&self) -> i64 {
-        self.started_utc_ns - self.started_ns as i64
+        match self.replayed {
+            Some(Replayed { utc_minus_mono }) => utc_minus_mono.unwrap_or_default(),
+            None => self.started_utc_ns - self.started_ns as i64,
+        }
+    }
+
+    /// Whether the clock of records is the one of which probes carry times.
+    pub(crate) fn knows_rtt(&self) -> bool {
+        self.replayed.is_none_or(|replayed| replayed.utc_minus_mono.is_some())
     }
 
     /// All counters so far.

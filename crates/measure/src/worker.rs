@@ -55,6 +55,8 @@ pub(crate) struct Loop<A> {
     /// Whether the run goes on by other networks when this one's interface goes.
     survivable: bool,
     workers: u64,
+    /// The number of its network in a sample of frames.
+    interface: u32,
     gate: Gate,
     receiver: Box<dyn Receiver>,
     network: Arc<dyn Network>,
@@ -107,6 +109,7 @@ impl<A: Answers> Loop<A> {
             first: number < attachments.len(),
             survivable: attachments.len() > 1,
             workers: u64::from(config.workers.max(1)),
+            interface: (number % attachments.len()) as u32,
             gate: worker.gate,
             receiver: worker.receiver,
             network: Arc::clone(network),
@@ -359,12 +362,17 @@ impl<A: Answers> Loop<A> {
     }
 
     fn receive(&mut self, now_ns: u64) -> Result<usize, MeasureError> {
-        let Self { receiver, answers, shared, number, network, gate, done_ns, tracker, .. } = self;
+        let Self { receiver, answers, shared, number, interface, network, gate, done_ns, tracker, .. } = self;
         let counters = &shared.counters[*number];
         let here = Here { shared, counters, cooling: *done_ns != 0, now_ns };
         let mut failed = None;
         let got = receiver.poll(RECORDS, &mut |record| {
             WorkerCounters::add(&counters.received, 1);
+            if let Some(sample) = &shared.capture
+                && record.flags & flags::NEIGHBOUR == 0
+            {
+                sample.received(&record, *interface);
+            }
             if record.flags & flags::NEIGHBOUR != 0 {
                 WorkerCounters::add(&counters.neighbours, 1);
                 if let Err(error) = network.on_neighbour(record, gate) {
@@ -483,11 +491,11 @@ impl<A: Answers> Loop<A> {
         Ok(())
     }
 
-    /// Whether nothing more is waited for: all workers have sent and the cooldown is over.
+    /// Whether nothing more is waited for: all workers have sent and the cooldown is over, or nothing more can come.
     fn is_cool(&self, now: u64) -> bool {
+        let since = self.shared.last_frame_ns.load(Ordering::Acquire).max(self.done_ns);
         self.shared.sending.load(Ordering::Acquire) == 0
-            && now.saturating_sub(self.shared.last_frame_ns.load(Ordering::Acquire).max(self.done_ns))
-                >= self.cooldown_ns
+            && self.receiver.is_exhausted().unwrap_or(now.saturating_sub(since) >= self.cooldown_ns)
             && self.outbox.len() < OUTBOX
             && !self.answers.is_busy()
     }

@@ -2,17 +2,19 @@
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
+use irl_link::capture::{DiskConfig, DiskNetwork};
 use irl_link::{EngineInfo, Network, PolicySettings, Rate};
 use irl_measure::exchange::request::Request;
 use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
 use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
 use irl_measure::filter::Filter;
 use irl_measure::listing::{LONGEST_NAME, LONGEST_REQUEST};
-use irl_measure::{Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
+use irl_measure::{CaptureSample, Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -29,6 +31,9 @@ use crate::policy::{self, PolicyLike};
 use crate::ready::Callback;
 use crate::run::PyRun;
 use crate::world::PyWorld;
+
+/// Who writes captures.
+const PROGRAM: &str = concat!("irlstack ", env!("CARGO_PKG_VERSION"));
 
 /// An opened network, or several that a scan shares. Use `irlstack.Stack`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawStack")]
@@ -96,6 +101,30 @@ impl PyStack {
         Self { networks: vec![Arc::new(network)] }
     }
 
+    /// A network that is a file: one that frames go into, or a capture whose answers are judged again.
+    #[staticmethod]
+    #[pyo3(signature = (path, source_ip, *, replay=false, gateway_mac=None, source_mac=None, vlan=None))]
+    fn on_disk(
+        py: Python<'_>,
+        path: PathBuf,
+        source_ip: Addresses,
+        replay: bool,
+        gateway_mac: Option<&str>,
+        source_mac: Option<&str>,
+        vlan: Option<u16>,
+    ) -> Result<Self> {
+        let config = DiskConfig {
+            path,
+            replay,
+            sources: source_ip.0,
+            source_mac: source_mac.map(mac).transpose()?.unwrap_or(irl_lab::sim::OUR_MAC),
+            gateway_mac: gateway_mac.map(mac).transpose()?.unwrap_or(irl_lab::sim::GATEWAY_MAC),
+            vlan,
+            program: PROGRAM.to_owned(),
+        };
+        Ok(Self { networks: vec![Arc::new(py.detach(|| DiskNetwork::open(config))?)] })
+    }
+
     /// Our addresses.
     fn sources(&self) -> Vec<IpAddr> {
         self.networks.iter().flat_map(|network| network.sources()).collect()
@@ -112,6 +141,7 @@ impl PyStack {
         dict.set_item("kernel", info.kernel)?;
         dict.set_item("interface", info.interface)?;
         dict.set_item("synthetic", info.synthetic)?;
+        dict.set_item("unsent", info.unsent)?;
         dict.set_item("iplayer", info.ip_layer)?;
         dict.set_item("kernel_rst", info.kernel_rst)?;
         Ok(dict)
@@ -159,7 +189,8 @@ impl PyStack {
     /// Starts a scan; on several networks, with a thread for each unless more are asked for.
     #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
         min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
-        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None, ready=None))]
+        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None,
+        capture_sample=None, capture_sample_size=1000, ready=None))]
     #[allow(clippy::too_many_arguments)]
     fn scan(
         &self,
@@ -187,6 +218,8 @@ impl PyStack {
         recheck_rate: f64,
         output_filter: Option<&str>,
         checkpoint: Option<&PyCheckpoint>,
+        capture_sample: Option<PathBuf>,
+        capture_sample_size: usize,
         ready: Option<Py<PyAny>>,
     ) -> Result<PyRun> {
         let callback = Callback::new(ready);
@@ -203,6 +236,7 @@ impl PyStack {
             queue,
             cores,
             reprobe,
+            capture_sample: sample(capture_sample, capture_sample_size),
         };
         let layout = output::layout(plan, output_fields.as_deref())?;
         let config = ScanConfig {
@@ -249,7 +283,8 @@ impl PyStack {
     #[pyo3(signature = (plan, policy, request, *, listed=None, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
         max_connections=1 << 20, max_per_prefix=None, rows="answered", output_fields=None, shard=0, sender_threads=None,
         cooldown_time=8.0, max_runtime=None, max_results=None, min_hitrate=0.0, retries=10, max_sendto_failures=None,
-        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2, ready=None))]
+        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2, capture_sample=None, capture_sample_size=1000,
+        ready=None))]
     #[allow(clippy::too_many_arguments)]
     fn exchange(
         &self,
@@ -278,6 +313,8 @@ impl PyStack {
         queue: usize,
         cores: Vec<usize>,
         reprobe: i128,
+        capture_sample: Option<PathBuf>,
+        capture_sample_size: usize,
         ready: Option<Py<PyAny>>,
     ) -> Result<PyRun> {
         let callback = Callback::new(ready);
@@ -294,6 +331,7 @@ impl PyStack {
             queue,
             cores,
             reprobe,
+            capture_sample: sample(capture_sample, capture_sample_size),
         };
         let scan = self.config(py, plan, &policy, sending)?;
         let reprobe = scan.reprobe;
@@ -351,6 +389,12 @@ struct Sending {
     queue: usize,
     cores: Vec<usize>,
     reprobe: i128,
+    capture_sample: Option<CaptureSample>,
+}
+
+/// The sample of frames that is asked for.
+fn sample(path: Option<PathBuf>, size: usize) -> Option<CaptureSample> {
+    path.map(|path| CaptureSample { path, size, program: PROGRAM.to_owned() })
 }
 
 impl PyStack {
@@ -391,6 +435,7 @@ impl PyStack {
             max_sendto_failures: sending.max_sendto_failures,
             max_memory: sending.max_memory,
             queue: sending.queue,
+            capture_sample: sending.capture_sample,
             ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
         })
     }
@@ -432,7 +477,6 @@ impl UntilLike {
     }
 }
 
-#[cfg(target_os = "linux")]
 pub(crate) fn mac(text: &str) -> Result<irl_wire::Mac> {
     text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
 }

@@ -143,7 +143,7 @@ def parse_until(text: str) -> str | int | bytes:
 def closing_words(summary: dict[str, Any]) -> str:
     """`65,536 SYNs in 10.5 s (6.2 kpps, live), 65,536 connections, 65,530 done as asked (99.99 %)`."""
     rate = quantity.show_rate(summary["send_rate"], "pps")
-    synthetic = ", synthetic" if summary["synthetic"] else ""
+    synthetic = ", synthetic" if summary["synthetic"] else ", nothing sent" if summary["unsent"] else ""
     connections, done = summary["connections"], summary["exchanged"]
     share = 100 * done / connections if connections else 0.0
     return (

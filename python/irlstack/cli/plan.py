@@ -117,6 +117,8 @@ def _run_of(plan: irl.Plan, shard: int, metadata_file: Path) -> dict[str, Any] |
         raise ConfigError(f"{metadata_file} is not the metadata of a run.") from error
     if not ledger.is_run(run):
         raise ConfigError(f"{metadata_file} is not the metadata of a run.")
+    if run.get("unsent"):
+        raise ConfigError(f"{metadata_file} is about a dry run, or answers judged again: it probed nobody.")
     if run["plan_fingerprint"] != plan.fingerprint():
         raise ConfigError(f"{metadata_file} is about a run of another plan.")
     return run if run["shard_num"] == shard else None

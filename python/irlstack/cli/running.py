@@ -41,7 +41,8 @@ class SendingOptions:
     iplayer: Annotated[bool, Parameter(alias="-X", group=SENDING)] = False
     """Packets leave without Ethernet. tun, WireGuard and PPP are known for that; any other device is refused."""
     engine: Annotated[str, Parameter(group=SENDING)] = "auto"
-    """auto (the default), live, packet, or sim: a synthetic Internet in this process."""
+    """auto (the default), live, packet, or sim: a synthetic Internet in this process. Without sending: pcap:FILE writes
+    what would leave, replay:FILE judges the answers in a capture again."""
     batch: Annotated[int, Parameter(group=SENDING)] = 128
     """Frames that the engine live hands to the kernel at a time, 1 to 256. Default 128."""
     sender_threads: Annotated[int | None, Parameter(alias="-T", group=SENDING)] = None
@@ -82,6 +83,11 @@ class OutputOptions:
     outputs are files; it goes when nothing is left. It holds the plan's key."""
     checkpoint_interval: Annotated[str | None, Parameter(group=OUTPUT)] = None
     """How often. By default so that a crash costs a minute of probes at most."""
+    capture_sample: Annotated[Path | None, Parameter(group=OUTPUT)] = None
+    """A pcapng file for a sample of the frames sent and of the answers: all those of a share of the targets. Written at
+    the end."""
+    capture_sample_size: Annotated[int, Parameter(group=OUTPUT)] = 1000
+    """The most frames sent in it, and the most answers. Default 1000."""
     metadata_file: Annotated[Path | None, Parameter(alias="-m", group=OUTPUT)] = None
     """Everything about the run, as JSON; - is stderr."""
     json_output: Annotated[bool, Parameter(name="--json", group=OUTPUT)] = False
@@ -164,6 +170,8 @@ def keywords(
         "retries": sending.retries,
         # ZMap's way to say that there is no bound.
         "max_sendto_failures": None if sending.max_sendto_failures == -1 else sending.max_sendto_failures,
+        "capture_sample": output.capture_sample,
+        "capture_sample_size": output.capture_sample_size,
         "notes": output.notes,
         "user_metadata": _user_metadata(output.user_metadata),
     }

@@ -13,6 +13,7 @@ from irlstack.cli.options import SENDING, STANDARD_STREAM, PlanOptions
 from irlstack.cli.running import OTHER, OUTPUT, OtherOptions, OutputOptions, SendingOptions
 from irlstack.cli.status import ExitStatus
 from irlstack.errors import ConfigError
+from irlstack.on_disk import OnDisk
 from irlstack.report import losses
 
 
@@ -111,7 +112,7 @@ def scan(
         dedup_method=scanning.dedup_method,
     )
     run.about.seed_provided = options.seed is not None or options.plan is not None
-    again = STANDARD_STREAM not in (*targets, str(options.list_of_ips_file))
+    again = STANDARD_STREAM not in (*targets, str(options.list_of_ips_file)) and not OnDisk.named(sending.engine)
     checkpoint = output.checkpoint or (running.checkpoint_beside(output) if again else None)
     return running.record(run, output, closing_words, checkpoint=checkpoint)
 
@@ -130,7 +131,7 @@ def _resume(
     new |= {each.name for each in fields(sending)} - {"max_results"}
     new |= {"metadata_file", "json_output", "status_updates_file", "log_file", "quiet", "verbosity"}
     new |= {"log_directory", "log_format", "metrics"}
-    new |= {"notes", "user_metadata"}
+    new |= {"notes", "user_metadata", "capture_sample", "capture_sample_size"}
     for group in (options, sending, scanning, output, other):
         wrong = next((name for name, value in _given(group).items() if name not in new), None)
         if targets or wrong:
@@ -185,7 +186,7 @@ def _share(text: str | None) -> float | None:
 def closing_words(summary: dict[str, Any]) -> str:
     """`1,048,576 probes in 10.5 s (100 kpps, packet), 1,048,576 found (100.00 %)`, and what is known of losses."""
     rate = quantity.show_rate(summary["send_rate"], "pps")
-    synthetic = ", synthetic" if summary["synthetic"] else ""
+    synthetic = ", synthetic" if summary["synthetic"] else ", nothing sent" if summary["unsent"] else ""
     return (
         f"{summary['sent']:,} probes in {quantity.show_seconds(summary['send_s'])} "
         f"({rate}, {summary['engine']}{synthetic}), {summary['found']:,} found ({summary['hitrate']:.2f} %)"

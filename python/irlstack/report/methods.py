@@ -48,6 +48,8 @@ def methods(document: Mapping[str, Any], flags: Flags | None = None) -> str:
     ]
     if document.get("synthetic"):
         sentences.insert(0, "No host of the Internet was measured: all were made up, and no frame left the machine.")
+    if document.get("unsent"):
+        sentences.insert(0, "No frame was sent: this was a dry run, or answers captured earlier were judged again.")
     if document.get("interrupted") or document.get("error"):
         why = document.get("error") or "it was interrupted"
         sentences.append(f"The run did not end as planned: {str(why).rstrip('.')}.")

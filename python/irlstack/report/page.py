@@ -91,6 +91,8 @@ def _warnings(run: Recorded, tally: Tally | None) -> str:
     document, said = run.document, []
     if document.get("synthetic"):
         said.append("Synthetic: the hosts were made up and answered inside the process. No frame left the machine.")
+    if document.get("unsent"):
+        said.append("A dry run, or answers judged again: no frame was sent.")
     if document.get("kernel_rst"):
         said.append("The kernel sent RSTs of its own for answers that it saw: this run had no filter.")
     if document.get("error"):

@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 
 use super::{Denied, Policy, RefusedBecause, Verdict};
+use crate::capture::Sample;
 use crate::clock::now_ns;
 use crate::engine::{Kicked, Sender};
 use crate::error::LinkError;
@@ -117,6 +118,8 @@ pub struct Gate {
     /// Committed frames by class, oldest first: tells whose frames the device took.
     queue: VecDeque<(Class, u64)>,
     neighbours: Bucket,
+    /// Where a sample of what leaves is kept, and the number of this gate's interface in it.
+    sample: Option<(Arc<Sample>, u32)>,
 }
 
 impl Gate {
@@ -130,7 +133,13 @@ impl Gate {
             counters: GateCounters::default(),
             queue: VecDeque::new(),
             neighbours: Bucket::new(),
+            sample: None,
         }
+    }
+
+    /// Shows a sample every frame that is committed from now on, but for those of neighbours.
+    pub fn show(&mut self, sample: Arc<Sample>, interface: u32) {
+        self.sample = Some((sample, interface));
     }
 
     /// Builds up to `frames` frames of at most `frame_len` bytes and commits those that the policy permits.
@@ -200,7 +209,12 @@ impl Gate {
             let Some(length) = build(slot) else { break };
             filled.built += 1;
             match self.policy.judge(&slot[..length], denied) {
-                Verdict::Permitted => batch.push(length),
+                Verdict::Permitted => {
+                    if let Some((sample, interface)) = &self.sample {
+                        sample.sent(&slot[..length], *interface);
+                    }
+                    batch.push(length);
+                }
                 Verdict::Refused(because) => {
                     counters.refused[because as usize] += 1;
                     filled.refused += 1;

@@ -327,6 +327,7 @@ impl Network for Stack {
             kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
             interface: self.interface.name.clone(),
             synthetic: false,
+            unsent: false,
             ip_layer: !self.interface.ethernet,
             kernel_rst: self.shared.host_sees() && !self.shared_addresses().is_empty(),
         }

@@ -48,6 +48,11 @@ impl Exchange {
         let tcp = tcp(&config, &prepared)?;
         for attachment in &prepared.attachments {
             let info = attachment.info();
+            if attachment.network().replayed().is_some() {
+                return Err(MeasureError::Config(
+                    "a capture answers no request: replay:FILE judges the answers of a scan again".to_owned(),
+                ));
+            }
             if info.kernel_rst {
                 return Err(LinkError::Unsupported(format!(
                     "the kernel would reset our connections on {}, whose address is the host's own and which has no filter \
