@@ -103,6 +103,14 @@ def test_what_is_served_while_a_scan_goes_on_ends_as_the_metadata_say() -> None:
     assert balances(last)
     document, stats = run.summary, run.stats
     assert counted(last) == {field: stats[field] for field in counted(last)}
+    for name, label, field in (
+        ("records_total", "row", "rows"),
+        ("records_total", "repeat", "repeats"),
+        ("records_total", "unselected", "unselected"),
+        ("frames_sent_total", "probe", "probes_sent"),
+        ("frames_sent_total", "reset", "resets_sent"),
+    ):
+        assert last[name, (label,)] == stats[field] > 0, (name, label)
     new = {name for name, _ in last} & stats.keys()
     assert counted(last).keys() | GAUGES.keys() | ELSEWHERE | new == stats.keys(), "every field is served"
     assert last["targets_found_total", ()] == document["found"] > 1000
