@@ -207,8 +207,8 @@ fn values(column: Column, family: Family, classes: &[&str]) -> Box<dyn Values<Ro
         Column::SaddrRaw => addresses(family, move |row: &Row| raw(family, row.saddr)),
         Column::DaddrRaw => addresses(family, move |row: &Row| raw(family, row.daddr)),
         Column::TimestampStr => made(|row: &Row, text| times_of_zmap(row.timestamp, text)),
-        Column::TimestampTs => numbers::<_, Int64Type>(|row: &Row| second(row)),
-        Column::TimestampUs => numbers::<_, UInt32Type>(|row: &Row| microsecond(row)),
+        Column::TimestampTs => numbers::<_, Int64Type>(second),
+        Column::TimestampUs => numbers::<_, UInt32Type>(microsecond),
         Column::IcmpResponder => optional_addresses(family, responder),
         Column::OfProbe(field) => of_probe(field),
     }
