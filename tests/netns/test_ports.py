@@ -357,6 +357,7 @@ def test_a_stack_of_two_interfaces_scans_again_and_again(busy_ports: Ports) -> N
     assert found["repr"] == f"<Stack va,va2, packet: {SPARE}, {SPARE2}>"
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("family", ["ipv4", "ipv6"])
 def test_a_lab_of_two_pairs_has_the_same_hosts_on_both(two_pairs: Lab, family: str) -> None:
     """Without sources each interface takes its own; what is found is the World's truth."""
@@ -376,6 +377,7 @@ def test_a_lab_of_two_pairs_has_the_same_hosts_on_both(two_pairs: Lab, family: s
     assert all(0.4 < each["sent"] / summary["sent"] < 0.6 for each in summary["interfaces"])
 
 
+@pytest.mark.alone
 def test_the_servers_of_a_lab_answer_by_the_pair_they_were_asked_by(two_pairs: Lab) -> None:
     found = two_pairs.run([*IRLSTACK, "scan", "198.19.0.0/22", "-p", "80", "-r", "2k", "-c", "1", *BOTH, "--json"])
     assert found.returncode == 0, found.stderr

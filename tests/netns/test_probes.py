@@ -76,6 +76,7 @@ def test_a_kernel_resets_a_syn_ack_whether_its_port_is_open_or_not(lab: Lab, tar
     assert run.stats["resets_sent"] == 0
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("targets", "source"),
     [("10.0.0.0/14", SPARE), ("fd00:10::/110", SPARE6), ("172.16.0.0/15", SPARE)],

@@ -13,6 +13,7 @@ import pytest
 from irlstack.lab import netns
 from tests.netns.conftest import SPARE, Pair, sh
 
+pytestmark = pytest.mark.alone
 LIVE = ["-p", "80", "-r", "0", "--engine", "live", "-c", "1"]
 FLIGHT = 300_000
 """Frames after which a run counts as in full flight."""

@@ -12,6 +12,7 @@ import irlstack as irl
 from irlstack.lab import Impairment, Lab
 from tests.netns.conftest import SPARE, Pair, sh
 
+pytestmark = pytest.mark.alone
 RATES = {"packet": "100k", "live": "300k"}
 """Fast enough that `live` holds its call, and slow enough that a veth pair loses nothing."""
 

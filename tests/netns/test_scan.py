@@ -26,6 +26,7 @@ def check(scan: Scan, output: Path, hosts: int = HOSTS) -> None:
     assert set(rows["classification"].unique().to_pylist()) == {"synack"}
 
 
+@pytest.mark.alone
 def test_a_12_at_100k_finds_every_host(everybody: Pair, tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     before = everybody.counters("a")
@@ -34,6 +35,7 @@ def test_a_12_at_100k_finds_every_host(everybody: Pair, tmp_path: Path) -> None:
     everybody.conserved(scan.document, before)
 
 
+@pytest.mark.alone
 def test_a_12_as_fast_as_packets_leave_finds_every_host(everybody: Pair, tmp_path: Path) -> None:
     output = tmp_path / "out.parquet"
     before = everybody.counters("a")
@@ -57,6 +59,7 @@ def test_a_12_as_fast_as_packets_leave_finds_every_host(everybody: Pair, tmp_pat
     everybody.conserved(scan.document, before)
 
 
+@pytest.mark.alone
 def test_an_ipv6_108_is_reached_by_neighbour_discovery(
     make_pair: Callable[..., Pair], build_peer: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -71,7 +71,8 @@ result = after()
 """,
     "ctrl-c": """
 def press():
-    time.sleep(1)
+    while rows <= 20_000:
+        time.sleep(0.01)
     os.kill(os.getpid(), signal.SIGINT)
 threading.Thread(target=press).start()
 try:

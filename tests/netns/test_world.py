@@ -11,6 +11,7 @@ import irlstack as irl
 from irlstack.lab import Impairment, Lab
 from tests.netns.conftest import SPARE, SPARE6
 
+pytestmark = pytest.mark.alone
 WORLD = irl.World(seed=1)
 KINDS = {
     "tcp_synscan": {"ports": 80},
