@@ -149,7 +149,7 @@ def test_what_tcpdump_captured_is_judged_again_to_the_same_rows(
         assert again.code == 0, again.stderr
         assert sorted(out.read_text().splitlines()) == sorted(live.read_text().splitlines()), name
         assert json.loads(again.stdout.splitlines()[-1])["unsent"] is True
-    rows = list(csv.DictReader(live.open()))
+    rows = list(csv.DictReader(live.read_text().splitlines()))
     assert len(rows) == 32 * 5
     assert {row["daddr"] for row in rows} == {SPARE}
     assert {int(IPv4Address(row["saddr"])) % 16 for row in rows} == {0, 1, 2, 3}
