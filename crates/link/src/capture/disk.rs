@@ -106,7 +106,7 @@ impl DiskNetwork {
             move |source| LinkError::os(what, source)
         };
         let way = if config.replay {
-            let reader = Reader::new(File::open(&config.path).map_err(failed("reading"))?, name.clone())?;
+            let reader = Reader::new(File::open(&config.path).map_err(failed("reading"))?, format!("the file {name}"))?;
             if config.sources.is_empty() {
                 config.sources = reader.sources().to_vec();
             }
@@ -168,7 +168,7 @@ impl Tape {
         let Source { reader, twin, first_owner, record, padded, ended, name } = &mut *source;
         let first_owner = first_owner.unwrap_or_default();
         for _ in 0..FRAMES_PER_TURN {
-            let captured = match reader.next() {
+            let captured = match reader.read() {
                 Ok(Some(captured)) => captured,
                 Ok(None) => {
                     *ended = true;

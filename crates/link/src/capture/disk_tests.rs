@@ -57,8 +57,8 @@ fn a_dry_run_needs_no_permission_and_keeps_from_where_nobody_may_send() {
     assert_eq!(filled.unwrap(), crate::Filled { built: 2, refused: 1 });
     worker.gate.kick().unwrap();
     let mut reader = Reader::new(File::open(&path).unwrap(), "it").unwrap();
-    assert_eq!(reader.next().unwrap().unwrap().frame, frame, "what the policy refused is not there");
-    assert!(reader.next().unwrap().is_none());
+    assert_eq!(reader.read().unwrap().unwrap().frame, frame, "what the policy refused is not there");
+    assert!(reader.read().unwrap().is_none());
     assert_eq!(worker.gate.counters().sent(), 1);
     fs::remove_file(&path).unwrap();
 }

@@ -171,7 +171,7 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// [`LinkError::Config`] where the file contradicts itself, [`LinkError::Os`] when it cannot be read.
-    pub fn next(&mut self) -> Result<Option<Captured<'_>>, LinkError> {
+    pub fn read(&mut self) -> Result<Option<Captured<'_>>, LinkError> {
         if self.end.is_some() {
             return Ok(None);
         }
@@ -292,7 +292,7 @@ impl<R: Read> Reader<R> {
     /// Reads the rest of a block of this length, of which so many bytes were read; whether it is there. What ends it is
     /// its length again.
     fn body_of(&mut self, length: u32, read: u32) -> Result<bool, LinkError> {
-        if length % 4 != 0 || length < read + 4 || length > LONGEST {
+        if !length.is_multiple_of(4) || length < read + 4 || length > LONGEST {
             return Err(self.wrong(&format!("a block of {length} bytes")));
         }
         let mut block = std::mem::take(&mut self.block);

@@ -15,10 +15,10 @@ type Found = (Vec<(Option<u64>, Vec<u8>, u32)>, Option<End>);
 fn read(bytes: &[u8]) -> Result<Found, String> {
     let mut reader = Reader::new(bytes, "it.pcap").map_err(|error| error.to_string())?;
     let mut all = Vec::new();
-    while let Some(packet) = reader.next().map_err(|error| error.to_string())? {
+    while let Some(packet) = reader.read().map_err(|error| error.to_string())? {
         all.push((packet.time_ns, packet.frame.to_vec(), packet.missing));
     }
-    assert!(reader.next().unwrap().is_none(), "the end stays the end");
+    assert!(reader.read().unwrap().is_none(), "the end stays the end");
     Ok((all, reader.end()))
 }
 
@@ -89,7 +89,7 @@ fn pcapng_of_both_orders_and_all_resolutions_is_read() {
         (6, 0, TIME_NS / 1000, TIME_NS / 1000 * 1000),
         (9, 5, TIME_NS - 5_000_000_000, TIME_NS),
         (12, 0, 4_000_000_000_000_001, 4_000_000_000_000),
-        (0x80 | 20, 0, binary, (u128::from(binary) * 1_000_000_000 >> 20) as u64),
+        (0x80 | 20, 0, binary, ((u128::from(binary) * 1_000_000_000) >> 20) as u64),
     ];
     for big in [false, true] {
         for (resolution, offset_s, ticks, time_ns) in cases {

@@ -140,7 +140,7 @@ fn message(body: &[u8], v6: bool, ours: &[u8]) -> Option<Vec<u8>> {
     }
     match protocol {
         TCP => message.extend_from_slice(&[ports, word].concat()),
-        UDP => message.extend_from_slice(&[ports, &[0; 4]].concat()),
+        UDP => message.extend_from_slice(&[ports, &[0, 8, 0, 0]].concat()),
         _ => message.extend_from_slice(&[&[if v6 { 128 } else { 8 }, 0, 0, 0], ports].concat()),
     }
     Some(message)

@@ -34,7 +34,7 @@ fn read_back(sample: &Sample) -> Vec<(u64, Vec<u8>, u32)> {
     assert_eq!(reader.clock(), Some(1_000_000_000_000));
     assert_eq!(reader.sources(), sample.config().sources);
     let mut all = Vec::new();
-    while let Some(Captured { time_ns, frame, missing }) = reader.next().unwrap() {
+    while let Some(Captured { time_ns, frame, missing }) = reader.read().unwrap() {
         all.push((time_ns.unwrap(), frame.to_vec(), missing));
     }
     std::fs::remove_file(path).unwrap();
