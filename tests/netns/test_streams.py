@@ -97,6 +97,7 @@ def test_frames_stop_within_100_ms(everybody: Pair, end: str) -> None:
     assert python(everybody, ENDS[end]) == 0
 
 
+@pytest.mark.alone
 def test_a_stream_that_is_not_read_pauses_the_sender_and_loses_nothing(everybody: Pair) -> None:
     body = """
 run = irl.scan(

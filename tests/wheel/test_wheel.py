@@ -151,6 +151,7 @@ def test_the_demo_runs_for_somebody_who_is_not_root(place: Path) -> None:
 
 
 @pytest.mark.root
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_the_demo_runs_for_root_on_real_interfaces(place: Path) -> None:
     done = run(place, "irlstack", "demo", user=None, tools=True)
