@@ -312,19 +312,8 @@ impl Network for SimNetwork {
     fn workers(&self, request: &WorkerRequest) -> Result<Vec<Worker>, LinkError> {
         let count = request.count.max(1);
         let first_owner = self.next_owner.fetch_add(count, Ordering::Relaxed) % (MAX_OWNERS - count);
-        let owners: Vec<OwnerConfig> = (0..count)
-            .map(|residue| OwnerConfig {
-                modulus: count,
-                residue,
-                probes: request.probes,
-                max_data: request.max_data,
-                accept: request.accept,
-                frames: request.frames,
-                classes: request.classes.clone(),
-                ring_bytes: request.ring_bytes,
-                ..OwnerConfig::new(first_owner + residue, request.protocol, request.ports, request.key)
-            })
-            .collect();
+        let owners: Vec<OwnerConfig> =
+            (0..count).map(|residue| request.owner(first_owner + residue, residue)).collect();
         let halves = (0..count).map(|worker| self.half(worker, &owners).map(Mutex::new)).collect::<Result<_, _>>()?;
         let queue = || Mutex::new(Queue { capacity: request.ring_bytes, ..Queue::default() });
         let fabric = Arc::new(Fabric {

@@ -9,7 +9,7 @@ use irl_wire::{Key, Mac, PortRange, Protocol};
 
 use crate::engine::Worker;
 use crate::error::LinkError;
-use crate::filter::{Accept, DEFAULT_RING_BYTES, FilterCounters, Frames};
+use crate::filter::{Accept, DEFAULT_RING_BYTES, FilterCounters, Frames, OwnerConfig};
 use crate::policy::{Gate, Policy, PolicySettings};
 use crate::record::Record;
 
@@ -58,6 +58,24 @@ impl WorkerRequest {
             classes: Vec::new(),
             ring_bytes: DEFAULT_RING_BYTES,
             frame_len: 128,
+        }
+    }
+
+    /// What the filter is told of the worker that has this residue, and of its owner number.
+    pub fn owner(&self, owner: u16, residue: u16) -> OwnerConfig {
+        OwnerConfig {
+            owner,
+            protocol: self.protocol,
+            ports: self.ports,
+            modulus: self.count.max(1),
+            residue,
+            key: self.key,
+            probes: self.probes,
+            max_data: self.max_data,
+            accept: self.accept,
+            frames: self.frames,
+            classes: self.classes.clone(),
+            ring_bytes: self.ring_bytes,
         }
     }
 }

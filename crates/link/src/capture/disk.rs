@@ -367,17 +367,7 @@ impl Network for DiskNetwork {
     fn workers(&self, request: &WorkerRequest) -> Result<Vec<Worker>, LinkError> {
         let count = request.count.max(1);
         let first_owner = self.next_owner.fetch_add(count, Ordering::Relaxed) % (MAX_OWNERS - count);
-        let owner = |residue: u16| OwnerConfig {
-            modulus: count,
-            residue,
-            probes: request.probes,
-            max_data: request.max_data,
-            accept: request.accept,
-            frames: request.frames,
-            classes: request.classes.clone(),
-            ring_bytes: request.ring_bytes,
-            ..OwnerConfig::new(first_owner + residue, request.protocol, request.ports, request.key)
-        };
+        let owner = |residue: u16| request.owner(first_owner + residue, residue);
         if let Way::Read(tape) = &self.way {
             tape.add_owners(&(0..count).map(owner).collect::<Vec<_>>())?;
         }

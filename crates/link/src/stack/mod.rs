@@ -16,7 +16,7 @@ use irl_wire::Mac;
 
 use crate::engine::Worker;
 use crate::error::LinkError;
-use crate::filter::{AddressKind, FilterCounters, OwnAddress, OwnerConfig};
+use crate::filter::{AddressKind, FilterCounters, OwnAddress};
 use crate::live::{DEFAULT_BATCH, MAX_BATCH};
 use crate::neighbour::{Dad, Neighbours};
 use crate::netdev::{Interface, Namespace};
@@ -231,20 +231,7 @@ impl Stack {
             .zip(0u16..)
             .map(|(&owner, residue)| {
                 let sender = self.transmit.sender(&self.interface, request.frame_len, self.batch)?;
-                let receiver = self.shared.add_owner(OwnerConfig {
-                    owner,
-                    protocol: request.protocol,
-                    ports: request.ports,
-                    modulus: request.count,
-                    residue,
-                    key: request.key,
-                    probes: request.probes,
-                    max_data: request.max_data,
-                    accept: request.accept,
-                    frames: request.frames,
-                    classes: request.classes.clone(),
-                    ring_bytes: request.ring_bytes,
-                })?;
+                let receiver = self.shared.add_owner(request.owner(owner, residue))?;
                 Ok(Worker { owner, gate: Gate::new(sender, Arc::clone(&request.policy)), receiver })
             })
             .collect()
