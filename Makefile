@@ -36,10 +36,10 @@ test: test-rust test-python ## every test; what needs root is skipped without it
 test-rust: $(STAMP)/test-packages $(STAMP)/build
 	cargo test --locked --release --workspace
 
-# Most of a test is waiting: four at a time, but for those that measure. Some thousand interpreters are started, none of
+# Two at a time (four lose frames on two cores), but for those that measure. Some thousand interpreters are started, none of
 # which should compile anew what the one before it has compiled.
 test-python: $(STAMP)/test-packages $(STAMP)/build $(STAMP)/wheel
-	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -m "not alone" --numprocesses 4 --dist worksteal
+	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -m "not alone" --numprocesses 2 --dist worksteal
 	PYTHONDONTWRITEBYTECODE= $(VENV)/bin/pytest -m alone
 
 soak: $(STAMP)/test-packages $(STAMP)/build ## half an hour at full rate, 5 M connections at once, 100 kills, as root; SOAK_MINUTES=n

@@ -41,32 +41,18 @@ fn start(seed: u64, loss: f64, adapt: impl FnOnce(&mut ScanConfig)) -> Result<Sc
     Scan::start(config, network)
 }
 
-#[test]
-fn of_a_hundred_runs_the_intervals_cover_the_true_loss_in_ninety_at_least() {
-    let (next, covered, missed_covered) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
+/// Counts runs for which each of two intervals holds what is true, four runs at a time.
+fn covered(runs: u64, run: impl Fn(u64) -> (bool, bool) + Sync) -> (u32, u32) {
+    let (next, first, second) = (AtomicU64::new(0), AtomicU32::new(0), AtomicU32::new(0));
     let work = || {
         loop {
-            let run = next.fetch_add(1, Ordering::Relaxed);
-            if run >= 100 {
+            let number = next.fetch_add(1, Ordering::Relaxed);
+            if number >= runs {
                 break;
             }
-            let loss = [0.005, 0.03, 0.1][(run % 3) as usize];
-            let (probes, reprobe) = [(1, 1), (2, 0), (1, 2), (2, 1)][(run / 3 % 4) as usize];
-            let scan = start(1000 + run, loss, |config| {
-                config.plan.probes = probes;
-                config.reprobe = reprobe;
-            });
-            let scan = scan.unwrap();
-            drain(&scan);
-            assert_eq!(scan.ended_by(), Some(EndedBy::Targets));
-            let said = scan.loss().unwrap();
-            // There and back.
-            let truth = 1.0 - (1.0 - loss) * (1.0 - loss);
-            let missed = COUNT - scan.stats().found;
-            covered
-                .fetch_add(u32::from(said.probe_loss_low <= truth && truth <= said.probe_loss_high), Ordering::Relaxed);
-            let told = said.missed_low <= missed && missed <= said.missed_high;
-            missed_covered.fetch_add(u32::from(told), Ordering::Relaxed);
+            let holds = run(number);
+            first.fetch_add(u32::from(holds.0), Ordering::Relaxed);
+            second.fetch_add(u32::from(holds.1), Ordering::Relaxed);
         }
     };
     std::thread::scope(|scope| {
@@ -74,7 +60,28 @@ fn of_a_hundred_runs_the_intervals_cover_the_true_loss_in_ninety_at_least() {
             scope.spawn(work);
         }
     });
-    let (covered, missed_covered) = (covered.into_inner(), missed_covered.into_inner());
+    (first.into_inner(), second.into_inner())
+}
+
+#[test]
+fn of_a_hundred_runs_the_intervals_cover_the_true_loss_in_ninety_at_least() {
+    let (covered, missed_covered) = covered(100, |run| {
+        let loss = [0.005, 0.03, 0.1][(run % 3) as usize];
+        let (probes, reprobe) = [(1, 1), (2, 0), (1, 2), (2, 1)][(run / 3 % 4) as usize];
+        let scan = start(1000 + run, loss, |config| {
+            config.plan.probes = probes;
+            config.reprobe = reprobe;
+        });
+        let scan = scan.unwrap();
+        drain(&scan);
+        assert_eq!(scan.ended_by(), Some(EndedBy::Targets));
+        let said = scan.loss().unwrap();
+        // There and back.
+        let truth = 1.0 - (1.0 - loss) * (1.0 - loss);
+        let missed = COUNT - scan.stats().found;
+        let told = said.missed_low <= missed && missed <= said.missed_high;
+        (said.probe_loss_low <= truth && truth <= said.probe_loss_high, told)
+    });
     println!("of 100 intervals {covered} cover the true loss, {missed_covered} those that were missed");
     assert!(covered >= 90, "the true loss in {covered} of 100");
     assert!(missed_covered >= 90, "those that were missed in {missed_covered} of 100");
@@ -103,15 +110,36 @@ fn a_sample_that_is_probed_again_tells_what_was_lost() {
         assert_eq!(stats.probes_sent, COUNT + COUNT / 2);
         // 512 at 5,000 a second.
         assert!(passes[1].end_s.unwrap() - passes[1].start_s > 0.09, "{passes:?}");
-        let (low, high) = (said.loss_low.unwrap(), said.loss_high.unwrap());
-        assert!(low < 0.19 && 0.19 < high && high - low < 0.12, "{said:?}");
-        let missed = COUNT - (stats.found - said.others_found);
-        assert!(said.missed_low.unwrap() <= missed && missed <= said.missed_high.unwrap(), "{missed}: {said:?}");
+        assert!(said.loss_high.unwrap() - said.loss_low.unwrap() < 0.12, "{said:?}");
         // Who was found by it is a row like any other, and nobody is one twice.
         assert_eq!(rows.iter().filter(|(_, number)| *number == 1).count() as u64, said.others_found);
         assert_eq!(rows.iter().map(|(address, _)| address).collect::<HashSet<_>>().len(), rows.len());
         assert!(said.others_found > 0 && said.found_again < said.found_probed);
     }
+}
+
+#[test]
+fn what_a_sample_tells_covers_the_truth_as_often_as_it_says() {
+    // Which frames of two workers are lost depends on which comes first, so that these runs are not the same each time:
+    // of intervals that hold in 95 of 100 runs, eleven of sixty fail twice in ten thousand times.
+    let (covered, missed_covered) = covered(60, |run| {
+        let loss = [0.01, 0.05, 0.1][(run % 3) as usize];
+        let scan = start(2000 + run, loss, |config| {
+            config.recheck = Some(0.5);
+            config.recheck_rate = 20_000.0;
+            config.workers = 1 + (run % 2) as u16;
+        });
+        let scan = scan.unwrap();
+        drain(&scan);
+        let (said, found) = (scan.recheck().unwrap(), scan.stats().found);
+        let truth = 1.0 - (1.0 - loss) * (1.0 - loss);
+        let missed = COUNT - (found - said.others_found);
+        let told = said.missed_low.unwrap() <= missed && missed <= said.missed_high.unwrap();
+        (said.loss_low.unwrap() <= truth && truth <= said.loss_high.unwrap(), told)
+    });
+    println!("of 60 intervals {covered} cover the true loss, {missed_covered} those that were missed");
+    assert!(covered >= 50, "the true loss in {covered} of 60");
+    assert!(missed_covered >= 50, "those that were missed in {missed_covered} of 60");
 }
 
 #[test]

@@ -87,7 +87,9 @@ impl Recheck {
         let loss = wilson(probed - again, probed);
         let best = (probed > 0).then(|| (probed - again) as f64 / probed as f64);
         let unfound = (stats.targets + stats.recheck_others_found).saturating_sub(stats.found) as f64;
-        let scaled = |share: f64, lost: f64| if lost < 1.0 { unfound * share / (1.0 - lost) } else { unfound };
+        // Never more than there are, however many of the sample happened to answer.
+        let scaled =
+            |share: f64, lost: f64| if lost < 1.0 { (unfound * share / (1.0 - lost)).min(unfound) } else { unfound };
         let share = wilson(new, others);
         let (low, high) = (best.map(|_| loss.map_or(0.0, |loss| loss.0)), loss.map(|loss| loss.1));
         Self {
@@ -100,7 +102,7 @@ impl Recheck {
             others_found: new,
             missed: share.map(|_| scaled(new as f64 / others as f64, best.unwrap_or(0.0))),
             missed_low: share.map(|share| scaled(share.0, low.unwrap_or(0.0)).floor() as u64),
-            missed_high: share.map(|share| scaled(share.1, high.unwrap_or(0.0)).min(unfound).ceil() as u64),
+            missed_high: share.map(|share| scaled(share.1, high.unwrap_or(0.0)).ceil() as u64),
         }
     }
 }
@@ -148,5 +150,21 @@ mod tests {
         let nobody = Recheck::of(&Stats { targets: 10, recheck_others_probed: 1, ..Stats::default() });
         assert_eq!((nobody.loss, nobody.missed, nobody.missed_low), (None, Some(0.0), Some(0)));
         assert_eq!(Recheck::of(&Stats::default()).missed_high, None);
+    }
+
+    #[test]
+    fn no_more_were_missed_than_were_not_found() {
+        let stats = Stats {
+            targets: 1024,
+            found: 912,
+            recheck_found_probed: 413,
+            recheck_found_again: 318,
+            recheck_others_probed: 99,
+            recheck_others_found: 80,
+            ..Stats::default()
+        };
+        let said = Recheck::of(&stats);
+        assert_eq!((said.missed, said.missed_high), (Some(192.0), Some(192)));
+        assert!(said.missed_low < Some(192));
     }
 }
