@@ -9,10 +9,10 @@ use std::time::Duration;
 use irl_link::filter::{
     AddressKind, FilterConfig, FilterCounters, MAX_OWNERS, OwnAddress, OwnerConfig, Reason, TwinFilter, Verdict,
 };
-use irl_link::record::{HEADER_LEN, Record};
+use irl_link::memory::{OneHop, Slots, Taken};
 use irl_link::{
-    Arena, Batch, DeviceCounters, EngineInfo, Gate, Hop, Kicked, LinkEndpoint, LinkError, Network, NextHop,
-    PolicySettings, Receiver, Sender, Worker, WorkerRequest, clock,
+    Arena, Batch, DeviceCounters, EngineInfo, Gate, Kicked, LinkEndpoint, LinkError, Network, NextHop, PolicySettings,
+    Receiver, Record, Sender, Worker, WorkerRequest, clock,
 };
 use irl_wire::Mac;
 
@@ -76,7 +76,6 @@ struct Half {
 #[derive(Debug, Default)]
 struct Queue {
     bytes: Vec<u8>,
-    read: usize,
     capacity: usize,
     overruns: u64,
 }
@@ -181,7 +180,7 @@ fn receive(filter: &mut TwinFilter, records: &mut Vec<u8>, frame: &[u8], now: u6
     };
     let Some(queue) = fabric.queues.get(usize::from(owner.wrapping_sub(fabric.first_owner))) else { return };
     let mut queue = lock(queue);
-    if queue.bytes.len() - queue.read + records.len() > queue.capacity {
+    if queue.bytes.len() + records.len() > queue.capacity {
         queue.overruns += 1;
         drop(queue);
         filter.lost(owner);
@@ -193,98 +192,64 @@ fn receive(filter: &mut TwinFilter, records: &mut Vec<u8>, frame: &[u8], now: u6
 struct SimSender {
     fabric: Arc<Fabric>,
     worker: usize,
-    bytes: Vec<u8>,
-    lengths: Vec<u16>,
-    stride: usize,
-    pending: usize,
-    completed: u64,
+    slots: Slots,
 }
 
 impl Sender for SimSender {
     fn max_frame(&self) -> usize {
-        STRIDE
+        self.slots.max_frame()
     }
 
     fn reserve(&mut self, frames: usize, frame_len: usize) -> Result<Batch<'_>, LinkError> {
-        if frame_len > STRIDE {
-            return Err(LinkError::config(format!("a frame of {frame_len} bytes is longer than {STRIDE}")));
-        }
-        if self.pending == 0 {
-            self.stride = frame_len.max(1);
-        } else if frame_len > self.stride {
-            // Slots of the pending frames are too short: room comes with the next kick.
-            return Ok(Batch::new(&mut [], &mut [], 1));
-        }
-        let free = (FRAMES - self.pending).min(frames);
-        let from = self.pending;
-        let lengths = &mut self.lengths[from..from + free];
-        Ok(Batch::new(&mut self.bytes[from * self.stride..], lengths, self.stride))
+        self.slots.reserve(frames, frame_len)
     }
 
     fn commit(&mut self, frames: usize) {
-        self.pending += frames;
+        self.slots.commit(frames);
     }
 
     fn kick(&mut self) -> Result<Kicked, LinkError> {
         let now = clock::now_ns();
         let mut half = lock(&self.fabric.halves[self.worker]);
-        let accepted = std::mem::take(&mut self.pending);
         let mut bytes = 0;
-        for (slot, length) in self.bytes.chunks(self.stride).zip(&self.lengths[..accepted]) {
-            bytes += u64::from(*length);
-            half.send(&slot[..usize::from(*length)], now, &self.fabric);
+        for frame in self.slots.frames() {
+            bytes += frame.len() as u64;
+            half.send(frame, now, &self.fabric);
         }
-        self.fabric.sent.fetch_add(accepted as u64, Ordering::Relaxed);
+        let accepted = self.slots.clear();
+        self.fabric.sent.fetch_add(accepted, Ordering::Relaxed);
         self.fabric.sent_bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.completed += accepted as u64;
-        Ok(Kicked { accepted: accepted as u64, refused: 0 })
+        Ok(Kicked { accepted, refused: 0 })
     }
 
     fn pending(&self) -> usize {
-        self.pending
+        self.slots.pending()
     }
 
     fn completed(&self) -> u64 {
-        self.completed
+        self.slots.completed()
     }
 }
 
 struct SimReceiver {
     fabric: Arc<Fabric>,
     worker: usize,
-    taken: Vec<u8>,
-    read: usize,
+    taken: Taken,
 }
 
 impl Receiver for SimReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
         lock(&self.fabric.halves[self.worker]).advance(clock::now_ns(), &self.fabric);
-        let mut count = 0;
-        while count < max {
-            if self.read == self.taken.len() {
-                self.taken.clear();
-                self.read = 0;
-                let mut queue = lock(&self.fabric.queues[self.worker]);
-                if queue.bytes.is_empty() {
-                    break;
-                }
-                // The queue keeps no record that was handed over, so that its length is what still waits.
-                std::mem::swap(&mut queue.bytes, &mut self.taken);
-            }
-            let Some(record) = Record::parse(&self.taken[self.read..]) else {
-                return Err(LinkError::config("the filter's twin wrote a record that cannot be read"));
-            };
-            self.read += HEADER_LEN + record.body.len();
-            each(record);
-            count += 1;
+        if self.taken.is_empty() {
+            self.taken.refill(&mut lock(&self.fabric.queues[self.worker]).bytes);
         }
-        Ok(count)
+        self.taken.hand_over(max, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
         let now = clock::now_ns();
         let due = lock(&self.fabric.halves[self.worker]).next_due_ns();
-        if self.read == self.taken.len() && lock(&self.fabric.queues[self.worker]).bytes.is_empty() {
+        if self.taken.is_empty() && lock(&self.fabric.queues[self.worker]).bytes.is_empty() {
             let until = due.map_or(timeout, |due| Duration::from_nanos(due.saturating_sub(now)).min(timeout));
             std::thread::sleep(until);
         }
@@ -293,18 +258,6 @@ impl Receiver for SimReceiver {
 
     fn overruns(&self) -> u64 {
         lock(&self.fabric.queues[self.worker]).overruns
-    }
-}
-
-struct Gateway;
-
-impl NextHop for Gateway {
-    fn lookup(&self, _: u128) -> Hop {
-        Hop::Known(GATEWAY_MAC)
-    }
-
-    fn constant(&self) -> Option<Mac> {
-        Some(GATEWAY_MAC)
     }
 }
 
@@ -325,17 +278,9 @@ impl Network for SimNetwork {
         });
         lock(&self.fabrics).push(Arc::clone(&fabric));
         let worker = |number: u16| {
-            let sender = SimSender {
-                fabric: Arc::clone(&fabric),
-                worker: usize::from(number),
-                bytes: vec![0; FRAMES * STRIDE],
-                lengths: vec![0; FRAMES],
-                stride: STRIDE,
-                pending: 0,
-                completed: 0,
-            };
-            let receiver =
-                SimReceiver { fabric: Arc::clone(&fabric), worker: usize::from(number), taken: Vec::new(), read: 0 };
+            let (fabric, index) = (|| Arc::clone(&fabric), usize::from(number));
+            let sender = SimSender { fabric: fabric(), worker: index, slots: Slots::new(FRAMES, STRIDE) };
+            let receiver = SimReceiver { fabric: fabric(), worker: index, taken: Taken::default() };
             Worker {
                 owner: first_owner + number,
                 gate: Gate::new(Box::new(sender), Arc::clone(&request.policy)),
@@ -362,7 +307,7 @@ impl Network for SimNetwork {
     }
 
     fn next_hop(&self) -> Arc<dyn NextHop> {
-        Arc::new(Gateway)
+        Arc::new(OneHop(GATEWAY_MAC))
     }
 
     fn on_neighbour(&self, _: Record<'_>, _: &mut Gate) -> Result<(), LinkError> {

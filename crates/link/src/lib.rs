@@ -14,6 +14,7 @@ pub mod error;
 pub mod filter;
 #[cfg(target_os = "linux")]
 pub mod live;
+pub mod memory;
 #[cfg(target_os = "linux")]
 mod neighbour;
 #[cfg(target_os = "linux")]

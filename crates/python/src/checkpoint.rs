@@ -10,9 +10,9 @@ use pyo3::prelude::*;
 use serde_json::Value;
 
 use crate::errors::{Error, Result};
+use crate::numbers::seconds;
 use crate::plan::PyPlan;
 use crate::run::json;
-use crate::stack::seconds;
 
 /// The checkpoint file of one run: a new one, or one that is gone on with.
 #[pyclass(frozen, module = "irlstack._core", name = "RawCheckpoint")]

@@ -12,6 +12,7 @@ mod bench;
 mod checkpoint;
 mod errors;
 mod frames;
+mod keywords;
 #[cfg(target_os = "linux")]
 mod lab;
 #[cfg(target_os = "linux")]
@@ -29,6 +30,7 @@ mod reading;
 mod ready;
 mod run;
 mod schema;
+mod sending;
 mod stack;
 mod targets;
 mod world;

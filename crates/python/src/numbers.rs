@@ -1,8 +1,10 @@
-//! Whole numbers of Python's, which have no end, for fields that have one.
+//! Numbers of Python's, for fields that have bounds.
+
+use std::time::Duration;
 
 use crate::errors::{Error, Result};
 
-/// A number that has to fit the field it is for.
+/// A whole number, which in Python has no end, that has to fit the field it is for.
 pub(crate) fn bounded<T: TryFrom<i128> + Bounded>(name: &str, value: Option<i128>) -> Result<Option<T>> {
     value
         .map(|value| {
@@ -26,3 +28,9 @@ macro_rules! bounded {
 }
 
 bounded!(u8, u16, u32, u64);
+
+/// A time in seconds.
+pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration> {
+    Duration::try_from_secs_f64(value)
+        .map_err(|_| Error::config(format!("{name} = {value} cannot be: it is a number of seconds from 0.")))
+}

@@ -4,17 +4,16 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use irl_lab::{Direction, Impairment, SimConfig, SimNetwork};
 use irl_link::capture::{DiskConfig, DiskNetwork};
-use irl_link::{EngineInfo, Network, PolicySettings, Rate};
+use irl_link::{EngineInfo, Network};
 use irl_measure::exchange::request::Request;
 use irl_measure::exchange::session::{Close, Delimiter, Dialogue, Until};
 use irl_measure::exchange::{Exchange, ExchangeConfig, ExchangeRows};
 use irl_measure::filter::Filter;
 use irl_measure::listing::{LONGEST_NAME, LONGEST_REQUEST};
-use irl_measure::{CaptureSample, Dedup, RowSelection, Run, Scan, ScanConfig, ScanRate};
+use irl_measure::{Dedup, RowSelection, Run, Scan, ScanConfig};
 use irl_wire::PortRange;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -23,17 +22,16 @@ use crate::addresses::Addresses;
 use crate::checkpoint::PyCheckpoint;
 use crate::errors::{Error, Result};
 use crate::frames::PyStream;
+use crate::keywords::Keywords;
 use crate::list::PyList;
-use crate::numbers::bounded;
+use crate::numbers::{bounded, seconds};
 use crate::output;
 use crate::plan::PyPlan;
 use crate::policy::{self, PolicyLike};
 use crate::ready::Callback;
 use crate::run::PyRun;
+use crate::sending::{self, Defaults, PROGRAM};
 use crate::world::PyWorld;
-
-/// Who writes captures.
-const PROGRAM: &str = concat!("irlstack ", env!("CARGO_PKG_VERSION"));
 
 /// An opened network, or several that a scan shares. Use `irlstack.Stack`.
 #[pyclass(frozen, module = "irlstack._core", name = "RawStack")]
@@ -186,81 +184,46 @@ impl PyStack {
         py.detach(|| PyStream::start(network, &policy, ports, frame_len))
     }
 
-    /// Starts a scan; on several networks, with a thread for each unless more are asked for.
-    #[pyo3(signature = (plan, policy, *, shard=0, sender_threads=None, cooldown_time=8.0, max_runtime=None, max_results=None,
-        min_hitrate=0.0, retries=10, max_sendto_failures=None, no_rst=false, rows="success", output_fields=None, max_memory=1 << 30, queue=32, dedup_method="default", cores=Vec::new(), reprobe=0,
-        reprobe_wait=None, recheck=None, recheck_rate=1000.0, output_filter=None, checkpoint=None,
-        capture_sample=None, capture_sample_size=1000, ready=None))]
-    #[allow(clippy::too_many_arguments)]
+    /// Starts a scan; on several networks, with a thread for each unless more are asked for. The keywords are those of
+    /// `irlstack.request.ScanKeywords`, with the checkpoint that is written and what is called before the first frame.
+    #[pyo3(signature = (plan, policy, *, checkpoint=None, ready=None, **keywords))]
     fn scan(
         &self,
         py: Python<'_>,
         plan: &PyPlan,
         policy: PolicyLike,
-        shard: u32,
-        sender_threads: Option<u16>,
-        cooldown_time: f64,
-        max_runtime: Option<f64>,
-        max_results: Option<u64>,
-        min_hitrate: f64,
-        retries: u16,
-        max_sendto_failures: Option<u64>,
-        no_rst: bool,
-        rows: &str,
-        output_fields: Option<Vec<String>>,
-        max_memory: u64,
-        queue: usize,
-        dedup_method: &str,
-        cores: Vec<usize>,
-        reprobe: i128,
-        reprobe_wait: Option<f64>,
-        recheck: Option<f64>,
-        recheck_rate: f64,
-        output_filter: Option<&str>,
         checkpoint: Option<&PyCheckpoint>,
-        capture_sample: Option<PathBuf>,
-        capture_sample_size: usize,
         ready: Option<Py<PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
     ) -> Result<PyRun> {
+        let told = Keywords::new(py, "scan", keywords)?;
         let callback = Callback::new(ready);
-        let sending = Sending {
-            shard,
-            sender_threads,
-            cooldown_time,
-            max_runtime,
-            max_results,
-            min_hitrate,
-            retries,
-            max_sendto_failures,
-            max_memory,
-            queue,
-            cores,
-            reprobe,
-            capture_sample: sample(capture_sample, capture_sample_size),
-        };
+        let output_fields: Option<Vec<String>> = told.optional("output_fields")?;
         let layout = output::layout(plan, output_fields.as_deref())?;
+        let dedup: String = told.or("dedup_method", "default".to_owned())?;
+        let rows: String = told.or("rows", "success".to_owned())?;
+        let filter: Option<String> = told.optional("output_filter")?;
+        let defaults = Defaults { reprobe: 0, max_memory: 1 << 30 };
         let config = ScanConfig {
-            reprobe_wait: reprobe_wait.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
-            recheck,
-            recheck_rate,
-            filter: output_filter
-                .map(|text| Filter::parse(text, plan.plan.family, &plan.plan.probe.name))
-                .transpose()?,
-            reset: !no_rst,
-            rows: match rows {
-                "success" if dedup_method == "none" => RowSelection::Successes,
+            reprobe_wait: told.optional("reprobe_wait")?.map(|wait| seconds("reprobe_wait", wait)).transpose()?,
+            recheck: told.optional("recheck")?,
+            recheck_rate: told.or("recheck_rate", 1000.0)?,
+            filter: filter.map(|text| Filter::parse(&text, plan.plan.family, &plan.plan.probe.name)).transpose()?,
+            reset: !told.or("no_rst", false)?,
+            rows: match rows.as_str() {
+                "success" if dedup == "none" => RowSelection::Successes,
                 "success" => RowSelection::Success,
                 "all" => RowSelection::All,
                 _ => return Err(Error::config(format!("rows = {rows:?} cannot be: it is \"success\" or \"all\"."))),
             },
-            dedup: match dedup_method {
+            dedup: match dedup.as_str() {
                 // Repeats are still counted and marked, as well as the memory allows.
                 "default" | "none" => Dedup::Best,
                 "full" => Dedup::Full,
                 "window" => Dedup::Window,
                 _ => {
                     let are = "there are default, full, window and none";
-                    return Err(Error::config(format!("There is no deduplication method {dedup_method:?}: {are}.")));
+                    return Err(Error::config(format!("There is no deduplication method {dedup:?}: {are}.")));
                 }
             },
             columns: layout.as_ref().map_or_else(
@@ -270,8 +233,9 @@ impl PyStack {
             checkpointed: checkpoint.is_some(),
             resume: checkpoint.and_then(|checkpoint| checkpoint.saved.clone()),
             ready: callback.ready.clone(),
-            ..self.config(py, plan, &policy, sending)?
+            ..sending::config(py, &self.networks, plan, &policy, &told, defaults)?
         };
+        told.end()?;
         let networks = self.networks.clone();
         let further = layout.map(|layout| plan.further(py, layout)).transpose()?;
         let started = py.detach(|| Scan::start_on(config, networks));
@@ -279,12 +243,9 @@ impl PyStack {
         Ok(PyRun { run: Arc::new(run) })
     }
 
-    /// Starts an exchange: as a scan, and who answers gets a connection, a request and a row.
-    #[pyo3(signature = (plan, policy, request, *, listed=None, until=UntilLike::Text("close".to_owned()), close="rst", max_bytes=65536, timeout=10.0,
-        max_connections=1 << 20, max_per_prefix=None, rows="answered", output_fields=None, shard=0, sender_threads=None,
-        cooldown_time=8.0, max_runtime=None, max_results=None, min_hitrate=0.0, retries=10, max_sendto_failures=None,
-        max_memory=2 << 30, queue=32, cores=Vec::new(), reprobe=2, capture_sample=None, capture_sample_size=1000,
-        ready=None))]
+    /// Starts an exchange: as a scan, and who answers gets a connection, a request and a row. The keywords are those of
+    /// `irlstack.request.ExchangeKeywords`.
+    #[pyo3(signature = (plan, policy, request, *, listed=None, ready=None, **keywords))]
     #[allow(clippy::too_many_arguments)]
     fn exchange(
         &self,
@@ -293,48 +254,14 @@ impl PyStack {
         policy: PolicyLike,
         request: Option<RequestLike>,
         listed: Option<&PyList>,
-        until: UntilLike,
-        close: &str,
-        max_bytes: i128,
-        timeout: f64,
-        max_connections: i128,
-        max_per_prefix: Option<i128>,
-        rows: &str,
-        output_fields: Option<Vec<String>>,
-        shard: u32,
-        sender_threads: Option<u16>,
-        cooldown_time: f64,
-        max_runtime: Option<f64>,
-        max_results: Option<u64>,
-        min_hitrate: f64,
-        retries: u16,
-        max_sendto_failures: Option<u64>,
-        max_memory: u64,
-        queue: usize,
-        cores: Vec<usize>,
-        reprobe: i128,
-        capture_sample: Option<PathBuf>,
-        capture_sample_size: usize,
         ready: Option<Py<PyAny>>,
+        keywords: Option<&Bound<'_, PyDict>>,
     ) -> Result<PyRun> {
+        let told = Keywords::new(py, "exchange", keywords)?;
         let callback = Callback::new(ready);
-        let sending = Sending {
-            shard,
-            sender_threads,
-            cooldown_time,
-            max_runtime,
-            max_results,
-            min_hitrate,
-            retries,
-            max_sendto_failures,
-            max_memory,
-            queue,
-            cores,
-            reprobe,
-            capture_sample: sample(capture_sample, capture_sample_size),
-        };
-        let scan = self.config(py, plan, &policy, sending)?;
-        let reprobe = scan.reprobe;
+        let defaults = Defaults { reprobe: 2, max_memory: 2 << 30 };
+        let scan = sending::config(py, &self.networks, plan, &policy, &told, defaults)?;
+        let (reprobe, max_memory) = (scan.reprobe, scan.max_memory);
         let mut config = ExchangeConfig::new(scan, request.map_or(Ok(Request::Column), RequestLike::request)?);
         config.list = listed.map(|list| Arc::clone(&list.0));
         if config.list.is_some() {
@@ -346,98 +273,34 @@ impl PyStack {
         config.scan.reprobe = reprobe;
         config.scan.ready = callback.ready.clone();
         config.dialogue = Dialogue {
-            until: until.until()?,
-            close: match close {
+            until: told.or("until", UntilLike::Text("close".to_owned()))?.until()?,
+            close: match told.or("close", "rst".to_owned())?.as_str() {
                 "rst" => Close::Reset,
                 "fin" => Close::Finish,
-                _ => return Err(Error::config(format!("close = {close:?} cannot be: it is \"rst\" or \"fin\"."))),
+                close => return Err(Error::config(format!("close = {close:?} cannot be: it is \"rst\" or \"fin\"."))),
             },
         };
-        let most = |name, value| Ok::<u32, Error>(bounded(name, Some(value))?.unwrap_or_default());
-        config.max_bytes = most("max_bytes", max_bytes)?;
-        config.timeout = seconds("timeout", timeout)?;
-        config.max_connections = most("max_connections", max_connections)? as usize;
-        config.max_per_prefix = bounded("max_per_prefix", max_per_prefix)?;
+        let most =
+            |name, otherwise| Ok::<u32, Error>(bounded(name, Some(told.or(name, otherwise)?))?.unwrap_or_default());
+        config.max_bytes = most("max_bytes", 65_536)?;
+        config.timeout = seconds("timeout", told.or("timeout", 10.0)?)?;
+        config.max_connections = most("max_connections", 1 << 20)? as usize;
+        config.max_per_prefix = bounded("max_per_prefix", told.optional("max_per_prefix")?)?;
         config.max_memory = max_memory;
-        config.rows = match rows {
+        config.rows = match told.or("rows", "answered".to_owned())?.as_str() {
             "success" => ExchangeRows::Success,
             "answered" => ExchangeRows::Answered,
             "all" => ExchangeRows::All,
-            _ => {
+            rows => {
                 let are = "it is \"success\", \"answered\" or \"all\"";
                 return Err(Error::config(format!("rows = {rows:?} cannot be: {are}.")));
             }
         };
-        config.columns = output::exchange_columns(output_fields)?;
+        config.columns = output::exchange_columns(told.optional("output_fields")?)?;
+        told.end()?;
         let networks = self.networks.clone();
         let started = py.detach(|| Exchange::start_on(config, networks));
         Ok(PyRun { run: Arc::new(Run::from(callback.outcome(started)?)) })
-    }
-}
-
-/// What a scan and an exchange are told alike.
-struct Sending {
-    shard: u32,
-    sender_threads: Option<u16>,
-    cooldown_time: f64,
-    max_runtime: Option<f64>,
-    max_results: Option<u64>,
-    min_hitrate: f64,
-    retries: u16,
-    max_sendto_failures: Option<u64>,
-    max_memory: u64,
-    queue: usize,
-    cores: Vec<usize>,
-    reprobe: i128,
-    capture_sample: Option<CaptureSample>,
-}
-
-/// The sample of frames that is asked for.
-fn sample(path: Option<PathBuf>, size: usize) -> Option<CaptureSample> {
-    path.map(|path| CaptureSample { path, size, program: PROGRAM.to_owned() })
-}
-
-impl PyStack {
-    /// How a plan is carried out on these networks, within the policy.
-    fn config(&self, py: Python<'_>, plan: &PyPlan, policy: &PolicyLike, sending: Sending) -> Result<ScanConfig> {
-        let networks = &self.networks;
-        let workers = sending.sender_threads.unwrap_or(networks.len() as u16);
-        if workers == 0 {
-            return Err(Error::config("A run needs at least one sender thread (--sender-threads 1)."));
-        }
-        let compiled = plan.compiled(py, sending.shard)?;
-        let known = networks.iter().map(|network| network.policy_settings()).reduce(PolicySettings::beside);
-        let settings = policy.for_plan(&plan.plan, known.unwrap_or_default())?;
-        let judged = policy::authorise(&settings, &plan.plan, &compiled)?;
-        let deny_counts = plan.plan.denied_by_file()?.iter().map(irl_targets::PrefixSet::count).collect();
-        let sources = match plan.plan.sources.as_slice() {
-            [] => {
-                let family = plan.plan.family;
-                let all = networks.iter().flat_map(|network| network.sources());
-                all.filter(|source| irl_targets::Family::of(*source) == family).collect()
-            }
-            given => given.to_vec(),
-        };
-        let rate = match settings.rate {
-            Rate::Unlimited => ScanRate::Search,
-            bounded => ScanRate::PerSecond(bounded.per_second().unwrap_or_default()),
-        };
-        Ok(ScanConfig {
-            workers,
-            deny_counts,
-            cores: sending.cores,
-            reprobe: bounded("reprobe", Some(sending.reprobe))?.unwrap_or_default(),
-            cooldown: seconds("cooldown_time", sending.cooldown_time)?,
-            max_runtime: sending.max_runtime.map(|value| seconds("max_runtime", value)).transpose()?,
-            max_results: sending.max_results,
-            min_hitrate: sending.min_hitrate,
-            retries: sending.retries,
-            max_sendto_failures: sending.max_sendto_failures,
-            max_memory: sending.max_memory,
-            queue: sending.queue,
-            capture_sample: sending.capture_sample,
-            ..ScanConfig::new(plan.plan.clone(), compiled, judged, sources, rate)
-        })
     }
 }
 
@@ -479,11 +342,6 @@ impl UntilLike {
 
 pub(crate) fn mac(text: &str) -> Result<irl_wire::Mac> {
     text.parse().map_err(|_| Error::config(format!("{text:?} is no MAC; write 02:00:00:00:00:01.")))
-}
-
-pub(crate) fn seconds(name: &str, value: f64) -> Result<Duration> {
-    Duration::try_from_secs_f64(value)
-        .map_err(|_| Error::config(format!("{name} = {value} cannot be: it is a number of seconds from 0.")))
 }
 
 /// Refuses what lacks a permission before anything is opened; `opens`: whether an interface of this machine would be.

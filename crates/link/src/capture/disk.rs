@@ -21,10 +21,11 @@ use crate::error::LinkError;
 use crate::filter::{
     AddressKind, FilterConfig, FilterCounters, MAX_OWNERS, OwnAddress, OwnerConfig, TwinFilter, Verdict,
 };
-use crate::network::{DeviceCounters, EngineInfo, Hop, LinkEndpoint, Network, NextHop, Replayed, WorkerRequest};
+use crate::memory::{OneHop, Slots, Taken};
+use crate::network::{DeviceCounters, EngineInfo, LinkEndpoint, Network, NextHop, Replayed, WorkerRequest};
 use crate::null::NullSender;
 use crate::policy::{Arena, Gate, PolicySettings};
-use crate::record::{HEADER_LEN, Record};
+use crate::record::Record;
 
 /// Frames in a batch, and bytes of a slot.
 const FRAMES: usize = 256;
@@ -239,87 +240,60 @@ impl Tape {
 struct DiskSender {
     writer: Arc<Mutex<Writer<File>>>,
     name: String,
-    bytes: Vec<u8>,
-    lengths: Vec<u16>,
-    stride: usize,
-    pending: usize,
-    completed: u64,
+    slots: Slots,
 }
 
 impl Sender for DiskSender {
     fn max_frame(&self) -> usize {
-        STRIDE
+        self.slots.max_frame()
     }
 
     fn reserve(&mut self, frames: usize, frame_len: usize) -> Result<Batch<'_>, LinkError> {
-        if frame_len > STRIDE {
-            return Err(LinkError::config(format!("a frame of {frame_len} bytes is longer than {STRIDE}")));
-        }
-        if self.pending == 0 {
-            self.stride = frame_len.max(1);
-        } else if frame_len > self.stride {
-            // Slots of the pending frames are too short: room comes with the next kick.
-            return Ok(Batch::new(&mut [], &mut [], 1));
-        }
-        let (from, free) = (self.pending, (FRAMES - self.pending).min(frames));
-        Ok(Batch::new(&mut self.bytes[from * self.stride..], &mut self.lengths[from..from + free], self.stride))
+        self.slots.reserve(frames, frame_len)
     }
 
     fn commit(&mut self, frames: usize) {
-        self.pending += frames;
+        self.slots.commit(frames);
     }
 
     fn kick(&mut self) -> Result<Kicked, LinkError> {
         let time_ns = utc_ns();
-        let frames = self.bytes.chunks(self.stride).zip(&self.lengths[..self.pending]);
-        let packets = frames.map(|(slot, length)| Packet {
+        let packets = self.slots.frames().map(|bytes| Packet {
             interface: 0,
             time_ns,
-            bytes: &slot[..usize::from(*length)],
-            length: u32::from(*length),
+            bytes,
+            length: bytes.len() as u32,
             direction: Direction::Outbound,
             comment: None,
         });
         let written = lock(&self.writer).packets(packets);
         written.map_err(|source| LinkError::os(format!("writing {}", self.name), source))?;
-        let accepted = std::mem::take(&mut self.pending) as u64;
-        self.completed += accepted;
-        Ok(Kicked { accepted, refused: 0 })
+        Ok(Kicked { accepted: self.slots.clear(), refused: 0 })
     }
 
     fn pending(&self) -> usize {
-        self.pending
+        self.slots.pending()
     }
 
     fn completed(&self) -> u64 {
-        self.completed
+        self.slots.completed()
     }
 }
 
 /// One worker's share of a tape, or of nothing.
 struct DiskReceiver {
     tape: Option<(Arc<Tape>, Arc<Mutex<Queue>>)>,
-    taken: Vec<u8>,
-    read: usize,
+    taken: Taken,
 }
 
 impl Receiver for DiskReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
         let Some((tape, queue)) = &self.tape else { return Ok(0) };
-        if self.read == self.taken.len() {
+        if self.taken.is_empty() {
             tape.turn()?;
-            self.taken.clear();
-            self.read = 0;
-            std::mem::swap(&mut self.taken, &mut lock(queue).records);
+            self.taken.refill(&mut lock(queue).records);
         }
-        let mut count = 0;
-        while count < max {
-            let Some(record) = Record::parse(&self.taken[self.read..]) else { break };
-            self.read += HEADER_LEN + record.body.len();
-            each(record);
-            count += 1;
-        }
-        Ok(count)
+        self.taken.hand_over(max, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
@@ -336,9 +310,8 @@ impl Receiver for DiskReceiver {
 
     fn is_exhausted(&self) -> Option<bool> {
         let Some((tape, queue)) = &self.tape else { return Some(true) };
-        let read = self.read == self.taken.len();
         // In this order: what is moved to the queue after a look at it would be missed.
-        Some(read && lock(&tape.source).ended && lock(queue).records.is_empty())
+        Some(self.taken.is_empty() && lock(&tape.source).ended && lock(queue).records.is_empty())
     }
 }
 
@@ -348,18 +321,6 @@ impl Drop for DiskReceiver {
         if let Some((_, queue)) = &self.tape {
             *lock(queue) = Queue::default();
         }
-    }
-}
-
-struct Gateway(Mac);
-
-impl NextHop for Gateway {
-    fn lookup(&self, _: u128) -> Hop {
-        Hop::Known(self.0)
-    }
-
-    fn constant(&self) -> Option<Mac> {
-        Some(self.0)
     }
 }
 
@@ -377,11 +338,7 @@ impl Network for DiskNetwork {
                     let sender = DiskSender {
                         writer: Arc::clone(writer),
                         name: self.config.path.display().to_string(),
-                        bytes: vec![0; FRAMES * STRIDE],
-                        lengths: vec![0; FRAMES],
-                        stride: STRIDE,
-                        pending: 0,
-                        completed: 0,
+                        slots: Slots::new(FRAMES, STRIDE),
                     };
                     (Box::new(sender), None)
                 }
@@ -393,7 +350,7 @@ impl Network for DiskNetwork {
             Worker {
                 owner: first_owner + number,
                 gate: Gate::new(sender, Arc::clone(&request.policy)),
-                receiver: Box::new(DiskReceiver { tape, taken: Vec::new(), read: 0 }),
+                receiver: Box::new(DiskReceiver { tape, taken: Taken::default() }),
             }
         };
         Ok((0..count).map(worker).collect())
@@ -416,7 +373,7 @@ impl Network for DiskNetwork {
     }
 
     fn next_hop(&self) -> Arc<dyn NextHop> {
-        Arc::new(Gateway(self.config.gateway_mac))
+        Arc::new(OneHop(self.config.gateway_mac))
     }
 
     fn on_neighbour(&self, _: Record<'_>, _: &mut Gate) -> Result<(), LinkError> {

@@ -17,8 +17,9 @@ use crate::clock::now_ns;
 use crate::engine::Receiver;
 use crate::error::LinkError;
 use crate::filter::{FilterConfig, FilterCounters, OwnerConfig, TwinFilter, Verdict};
+use crate::memory::Taken;
 use crate::netdev::{Interface, os_error};
-use crate::record::{HEADER_LEN, Record};
+use crate::record::Record;
 
 /// The kernel's ring.
 const RING_BYTES: usize = 32 << 20;
@@ -88,7 +89,7 @@ impl PacketPump {
         lock(&self.source).twin.add_owner(config)?;
         let queue = Arc::new(Mutex::new(Queue { limit: config.ring_bytes, ..Queue::default() }));
         lock(&self.queues).insert(config.owner, Arc::clone(&queue));
-        Ok(PacketReceiver { pump: Arc::clone(self), queue, taken: Vec::new(), read: 0 })
+        Ok(PacketReceiver { pump: Arc::clone(self), queue, taken: Taken::default() })
     }
 
     /// Gives an owner's ports back.
@@ -168,32 +169,20 @@ fn whole<'a>(arrival: &'a Arrival<'_>, ethernet: bool, mended: &'a mut Vec<u8>) 
 pub struct PacketReceiver {
     pump: Arc<PacketPump>,
     queue: Arc<Mutex<Queue>>,
-    /// Records taken from the queue and not handed over, from `read` on.
-    taken: Vec<u8>,
-    read: usize,
+    taken: Taken,
 }
 
 impl Receiver for PacketReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
-        if self.read == self.taken.len() {
+        if self.taken.is_empty() {
             self.pump.turn();
-            self.taken.clear();
-            self.read = 0;
-            // The queue gets our emptied memory in exchange.
-            std::mem::swap(&mut self.taken, &mut lock(&self.queue).records);
+            self.taken.refill(&mut lock(&self.queue).records);
         }
-        let mut count = 0;
-        while count < max {
-            let Some(record) = Record::parse(&self.taken[self.read..]) else { break };
-            self.read += HEADER_LEN + record.body.len();
-            each(record);
-            count += 1;
-        }
-        Ok(count)
+        self.taken.hand_over(max, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
-        if self.read < self.taken.len() || !lock(&self.queue).records.is_empty() {
+        if !self.taken.is_empty() || !lock(&self.queue).records.is_empty() {
             return Ok(());
         }
         let mut waiting = [PollFd::new(self.pump.descriptor.as_fd(), PollFlags::POLLIN)];

@@ -11,7 +11,8 @@ use std::time::Duration;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{UInt16Type, UInt32Type};
 use irl_link::filter::FilterCounters;
-use irl_link::record::{HEADER_LEN, Kind, flags};
+use irl_link::memory::Taken;
+use irl_link::record::{Kind, flags};
 use irl_link::{
     Arena, Batch, DeviceCounters, EngineInfo, Gate, Hop, Kicked, LinkEndpoint, LinkError, Network, NextHop, NullSender,
     PolicySettings, Receiver, Record, Sender, Targets, Worker, WorkerRequest, clock,
@@ -194,25 +195,13 @@ impl Sender for ScriptedSender {
 
 struct ScriptedReceiver {
     records: Arc<Mutex<Records>>,
-    taken: Vec<u8>,
-    read: usize,
+    taken: Taken,
 }
 
 impl Receiver for ScriptedReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
-        if self.read == self.taken.len() {
-            self.taken.clear();
-            self.read = 0;
-            std::mem::swap(&mut self.taken, &mut self.records.lock().unwrap().bytes);
-        }
-        let mut count = 0;
-        while count < max {
-            let Some(record) = Record::parse(&self.taken[self.read..]) else { break };
-            self.read += HEADER_LEN + record.body.len();
-            each(record);
-            count += 1;
-        }
-        Ok(count)
+        self.taken.refill(&mut self.records.lock().unwrap().bytes);
+        self.taken.hand_over(max, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
@@ -261,7 +250,7 @@ impl Network for Handle {
             Worker {
                 owner,
                 gate: Gate::new(sender, Arc::clone(&request.policy)),
-                receiver: Box::new(ScriptedReceiver { records, taken: Vec::new(), read: 0 }),
+                receiver: Box::new(ScriptedReceiver { records, taken: Taken::default() }),
             }
         };
         Ok((0..request.count).map(worker).collect())
