@@ -19,7 +19,7 @@ const CLAIM_LEFT: f64 = 0.9;
 const LOSS: f64 = 1e-5;
 /// A run too short for a share to mean anything may lose so many.
 const SLACK: f64 = 8.0;
-/// Loss that comes so soon after a loss is of the same burst: its answers were under way at the old rate.
+/// Loss that comes so soon after a loss is of the same burst.
 const GRACE_NS: u64 = 100_000_000;
 /// What is left of the rate when the device lost more than it may.
 const EASE: f64 = 0.7;
@@ -36,7 +36,8 @@ const SHARE_LEFT: f64 = 0.9;
 /// that too late) is eased, and the rate stays there until the share lost is below [`LOSS`] again.
 ///
 /// Once something was lost, the rate stays a tenth below where that was, until so many answers have come that one more
-/// loss keeps the share lost within [`LOSS`]. A passing stall may so keep a scan of a silent network slow for long.
+/// loss keeps the share lost within [`LOSS`]. However long a burst of loss lasts, that is where it began: a reader that
+/// stalls costs a tenth of the rate, though in a scan of a silent network for long.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     rate: f64,
@@ -126,10 +127,11 @@ impl Search {
         let device_is_fine = all.refused_at_most(LOSS / 2.0);
         // A stray loss now and then is allowed for, and would be met at any rate.
         if step.lost > 0 && !all.overran_at_most(LOSS / 2.0) {
+            // The rates that a burst has come down to are no bounds: a reader that stalls loses something at any rate.
             if settled {
                 self.ceiling = self.ceiling.min(self.rate);
-                self.settled_ns = now_ns + GRACE_NS;
             }
+            self.settled_ns = now_ns + GRACE_NS;
             self.rate = (self.rate / 2.0).max(LEAST);
         } else if step.refused > 0 && !device_is_fine {
             // A device loses frames when it comes late to empty its queue, at this rate or another: no bound to learn.
@@ -231,6 +233,28 @@ mod tests {
             assert!(lost as f64 <= LOSS * answers as f64, "{lost} of {answers} lost at {ring}");
             let rate = (counts.probes - found.probes) as f64 / 57.0;
             assert!((0.6..1.0).contains(&(rate / most)), "{rate} where {most} go");
+        }
+    }
+
+    #[test]
+    fn a_reader_that_stalls_does_not_keep_the_rate_down() {
+        for (from, until) in [(20, 420), (300, 700), (300, 2_300), (1_000, 1_150)] {
+            // The reader has its records at once but while it stalls; then a ring of 8,192 runs over.
+            let (mut counts, mut search, mut ring) = (Counts::default(), Search::new(Counts::default(), 0), 0);
+            for now in 0..5_000 {
+                let rate = search.step(counts, now * 1_000_000).min(1e6);
+                let probes = ((rate / 1000.0) as u64).min(search.room());
+                counts.probes += probes;
+                let lost = (ring + probes).saturating_sub(8_192);
+                counts.lost += lost;
+                ring += probes - lost;
+                if !(from..until).contains(&now) {
+                    counts.answers += std::mem::take(&mut ring);
+                }
+            }
+            assert!(counts.lost > 0, "the stall lost nothing");
+            let before = START + INCREASE * (from as f64 / 10.0).min(10.0);
+            assert!(search.rate >= 0.8 * before, "{} after {from}..{until}, {before} before", search.rate);
         }
     }
 

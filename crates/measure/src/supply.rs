@@ -8,10 +8,12 @@ use irl_link::{Hop, NextHop};
 use irl_targets::{CompiledPlan, Target};
 use irl_wire::{FrameBuilder, Mac};
 
+use crate::attachment::Attachment;
 use crate::checkpoint::Place;
 use crate::listing::Listing;
 use crate::loss::recheck::Again;
 use crate::passes;
+use crate::scan::ScanConfig;
 use crate::shared::Shared;
 
 /// Positions taken from the watermark at a time, at most.
@@ -53,24 +55,24 @@ pub(crate) struct Held {
 pub(crate) struct Supply {
     pub(crate) plan: CompiledPlan,
     /// Where targets come from instead of the plan. Their numbers tell of a probe and our address, see `Due::place`.
-    pub(crate) list: Option<Arc<Listing>>,
+    list: Option<Arc<Listing>>,
     pub(crate) builders: Vec<FrameBuilder>,
-    pub(crate) gateway: Option<Mac>,
-    pub(crate) hops: Arc<dyn NextHop>,
-    pub(crate) probes: u16,
-    pub(crate) batch: Vec<(u64, Target)>,
+    gateway: Option<Mac>,
+    hops: Arc<dyn NextHop>,
+    probes: u16,
+    batch: Vec<(u64, Target)>,
     /// The first position of the block that `batch` is of.
-    pub(crate) first: u64,
+    first: u64,
     /// The next of `batch`, and which probe of it.
-    pub(crate) next: usize,
-    pub(crate) probe_num: u16,
+    next: usize,
+    probe_num: u16,
     /// On-link targets that wait for a MAC, and since when.
-    pub(crate) parked: VecDeque<Parked>,
+    parked: VecDeque<Parked>,
     /// Targets that may not be probed yet, and how many of `batch` are among those that waited and now may.
-    pub(crate) held: VecDeque<Held>,
+    held: VecDeque<Held>,
     /// How often a target had to wait so.
     pub(crate) held_back: u64,
-    pub(crate) allowed: usize,
+    allowed: usize,
     pub(crate) unresolved: u64,
     pub(crate) taken: u64,
     /// Targets taken in later passes.
@@ -80,16 +82,53 @@ pub(crate) struct Supply {
     /// Positions of a later pass looked at in this turn.
     pub(crate) walked: usize,
     /// Positions that a later pass takes next.
-    pub(crate) stride: usize,
+    stride: usize,
     /// Probes of a target in this pass.
-    pub(crate) each: u16,
+    each: u16,
     /// Found targets and others that were taken to be probed again at the end.
     pub(crate) rechecked: (u64, u64),
     /// Whether SYNs are sent again as a TCP's are, see [`passes::syn_number`].
-    pub(crate) again: bool,
+    again: bool,
 }
 
 impl Supply {
+    /// The supply of a worker on this network, from this pass on.
+    pub(crate) fn new(
+        config: &ScanConfig,
+        attachment: &Attachment,
+        list: Option<Arc<Listing>>,
+        again: bool,
+        pass: u16,
+    ) -> Self {
+        let hops = attachment.network().next_hop();
+        let probes = config.plan.probes.max(1);
+        Self {
+            plan: config.compiled.clone(),
+            list,
+            builders: attachment.builders().to_vec(),
+            gateway: hops.constant(),
+            hops,
+            probes,
+            batch: Vec::new(),
+            first: 0,
+            next: 0,
+            probe_num: 0,
+            parked: VecDeque::new(),
+            held: VecDeque::new(),
+            held_back: 0,
+            allowed: 0,
+            unresolved: 0,
+            taken: 0,
+            retaken: 0,
+            pass,
+            walked: 0,
+            stride: 1,
+            each: probes,
+            rechecked: (0, 0),
+            again,
+        }
+    }
+
     pub(crate) fn is_empty(&self, shared: &Shared) -> bool {
         self.next == self.batch.len()
             && self.parked.is_empty()

@@ -4,13 +4,12 @@
 //! It never blocks for longer than [`NAP`], so that stopping takes milliseconds.
 
 use std::any::Any;
-use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use crossbeam_channel::{Sender as Channel, TrySendError};
+use crossbeam_channel::Sender as Channel;
 use irl_link::record::flags;
 use irl_link::{Gate, LinkError, Network, Receiver, Worker, clock};
 use irl_targets::Target;
@@ -18,14 +17,15 @@ use irl_targets::Target;
 use crate::answers::{Answers, Here};
 use crate::attachment::Attachment;
 use crate::bounds::{Bounds, EndedBy};
-use crate::checkpoint::Tracker;
+use crate::device::Device;
 use crate::error::MeasureError;
+use crate::outbox::Outbox;
 use crate::pacer::Pacer;
 use crate::run::Delivery;
 use crate::scan::ScanConfig;
 use crate::search::{Counts, Search};
 use crate::shared::{Place, Shared};
-use crate::stats::{Stats, WorkerCounters};
+use crate::stats::WorkerCounters;
 use crate::supply::Supply;
 
 /// The longest sleep.
@@ -38,12 +38,8 @@ const RECORDS: usize = 1024;
 const TICK_NS: u64 = 10_000_000;
 /// Rows are handed over at least so often.
 const FLUSH_NS: u64 = 100_000_000;
-/// Batches that wait for a slow reader before answers stay in the ring; the senders pause from the first one on.
-const OUTBOX: usize = 8;
 /// While waiting for the device, for answers under way or for next hops: look again so soon.
 const SOON_NS: u64 = 50_000;
-/// A device that takes nothing for so long is stuck.
-const STUCK_NS: u64 = 10_000_000_000;
 
 /// One worker and all it needs. What it does with answers is `A`'s.
 pub(crate) struct Loop<A> {
@@ -61,10 +57,7 @@ pub(crate) struct Loop<A> {
     receiver: Box<dyn Receiver>,
     network: Arc<dyn Network>,
     shared: Arc<Shared>,
-    out: Channel<Delivery>,
-    outbox: VecDeque<Delivery>,
-    /// Where there is a checkpoint.
-    tracker: Option<Tracker>,
+    outbox: Outbox,
     supply: Supply,
     answers: A,
     pacer: Pacer,
@@ -72,11 +65,7 @@ pub(crate) struct Loop<A> {
     bounds: Bounds,
     cooldown_ns: u64,
     recheck_rate: f64,
-    retries: u64,
-    /// Kicks in a row of which the device took nothing.
-    refusals: u64,
-    /// When it last took something, or nothing waited.
-    took_ns: u64,
+    device: Device,
     ticked_ns: u64,
     flushed_ns: u64,
     /// When this worker's last probe left; 0 while it sends.
@@ -102,7 +91,6 @@ impl<A: Answers> Loop<A> {
         let now = clock::now_ns();
         let attachment = &attachments[number % attachments.len()];
         let network = attachment.network();
-        let hops = network.next_hop();
         Self {
             place: Some(Place::new(shared)),
             number,
@@ -114,43 +102,15 @@ impl<A: Answers> Loop<A> {
             receiver: worker.receiver,
             network: Arc::clone(network),
             shared: Arc::clone(shared),
-            out,
-            outbox: VecDeque::new(),
-            tracker: config.checkpointed.then(Tracker::default),
-            supply: Supply {
-                plan: config.compiled.clone(),
-                list: answers.list(),
-                builders: attachment.builders().to_vec(),
-                gateway: hops.constant(),
-                hops,
-                probes: config.plan.probes.max(1),
-                batch: Vec::new(),
-                first: 0,
-                next: 0,
-                probe_num: 0,
-                parked: VecDeque::new(),
-                held: VecDeque::new(),
-                held_back: 0,
-                allowed: 0,
-                unresolved: 0,
-                taken: 0,
-                retaken: 0,
-                pass: shared.passes.current(),
-                walked: 0,
-                stride: 1,
-                each: config.plan.probes.max(1),
-                rechecked: (0, 0),
-                again: A::SAME_PORT,
-            },
+            outbox: Outbox::new(number, out, config.checkpointed),
+            supply: Supply::new(config, attachment, answers.list(), A::SAME_PORT, shared.passes.current()),
             answers,
             pacer: Pacer::new(1.0, now),
             search: None,
             bounds: Bounds::new(config, now),
             recheck_rate: config.recheck_rate,
             cooldown_ns: config.cooldown.as_nanos() as u64,
-            retries: u64::from(config.retries),
-            refusals: 0,
-            took_ns: now,
+            device: Device::new(config.retries, now),
             ticked_ns: 0,
             flushed_ns: now,
             done_ns: 0,
@@ -188,12 +148,8 @@ impl<A: Answers> Loop<A> {
         }
         self.place = None;
         self.collect();
-        while let Some(batch) = self.outbox.pop_front() {
-            // Ends when the reader reads or goes away; nothing is sent or received any more.
-            if self.out.send(batch).is_err() {
-                break;
-            }
-        }
+        // Nothing is sent or received any more.
+        self.outbox.drain();
     }
 
     fn work(&mut self) -> Result<(), MeasureError> {
@@ -205,7 +161,7 @@ impl<A: Answers> Loop<A> {
             let owed = self.with_answers(now, |answers, gate, here| answers.send(gate, here))?;
             let sent = if self.done_ns == 0 && !self.answers.owes() { self.send(now)? } else { 0 };
             self.kick(now)?;
-            let got = if self.outbox.len() < OUTBOX { self.receive(now)? } else { 0 };
+            let got = if self.outbox.is_full() { 0 } else { self.receive(now)? };
             self.neighbours(now)?;
             self.hand_over(now);
             self.publish();
@@ -335,22 +291,12 @@ impl<A: Answers> Loop<A> {
     /// Gets frames moving, and notices a device that takes none.
     fn kick(&mut self, now: u64) -> Result<(), MeasureError> {
         if self.gate.pending() == 0 {
-            (self.took_ns, self.refusals) = (now, 0);
+            self.device.is_well(now);
             return Ok(());
         }
         let kicked = self.gate.kick()?;
-        if kicked.accepted > 0 {
-            (self.took_ns, self.refusals) = (now, 0);
-            return Ok(());
-        }
-        // An engine with a thread of its own may not have come to it yet, which is no refusal.
-        self.refusals += u64::from(kicked.refused > 0);
-        if self.refusals > self.retries {
-            self.refusals = 0;
+        if self.device.kicked(kicked, self.gate.pending(), now)? {
             WorkerCounters::add(&self.counters().sendto_failures, 1);
-        }
-        if now.saturating_sub(self.took_ns) >= STUCK_NS {
-            return Err(MeasureError::Stuck { seconds: STUCK_NS / 1_000_000_000, waiting: self.gate.pending() });
         }
         Ok(())
     }
@@ -362,7 +308,7 @@ impl<A: Answers> Loop<A> {
     }
 
     fn receive(&mut self, now_ns: u64) -> Result<usize, MeasureError> {
-        let Self { receiver, answers, shared, number, interface, network, gate, done_ns, tracker, .. } = self;
+        let Self { receiver, answers, shared, number, interface, network, gate, done_ns, outbox, .. } = self;
         let counters = &shared.counters[*number];
         let here = Here { shared, counters, cooling: *done_ns != 0, now_ns };
         let mut failed = None;
@@ -393,10 +339,8 @@ impl<A: Answers> Loop<A> {
         }
         let got = got?;
         shared.overruns[*number].store(receiver.overruns(), Ordering::Relaxed);
-        if let Some(tracker) = tracker
-            && got < RECORDS
-        {
-            tracker.read_ns = now_ns;
+        if got < RECORDS {
+            outbox.has_read(now_ns);
         }
         match failed {
             Some(error) => Err(error.into()),
@@ -422,44 +366,17 @@ impl<A: Answers> Loop<A> {
             self.track(now);
             self.collect();
         }
-        while let Some(batch) = self.outbox.pop_front() {
-            match self.out.try_send(batch) {
-                Ok(()) => {}
-                Err(TrySendError::Full(batch)) => {
-                    self.outbox.push_front(batch);
-                    break;
-                }
-                Err(TrySendError::Disconnected(_)) => {
-                    // Nobody will ever read: stop at once.
-                    self.shared.stop.store(true, Ordering::Release);
-                    break;
-                }
-            }
+        if self.outbox.offer().is_err() {
+            self.shared.stop.store(true, Ordering::Release);
         }
     }
 
-    /// Takes the rows so far, and with the last of them what a checkpoint has to know to keep them.
     fn collect(&mut self) {
-        let before = self.outbox.len();
-        while let Some(batch) = self.answers.rows() {
-            self.outbox.push_back(Delivery { batch: Some(batch), progress: None });
-        }
-        let Some(tracker) = &mut self.tracker else { return };
-        tracker.marks.append(self.answers.marks());
-        let counted = Stats::gather([&self.shared.counters[self.number]]);
-        let progress = Some(Box::new(tracker.progress(self.number, counted)));
-        let rows = self.outbox.len() > before;
-        match self.outbox.back_mut() {
-            Some(last) if rows => last.progress = progress,
-            _ => self.outbox.push_back(Delivery { batch: None, progress }),
-        }
+        self.outbox.collect(&mut self.answers, &self.shared.counters[self.number]);
     }
 
-    /// Looks how far this worker is, where a checkpoint has to know.
     fn track(&mut self, now: u64) {
-        if let Some(tracker) = &mut self.tracker {
-            tracker.look(self.supply.place(&self.shared), &self.gate.counters().probes, now);
-        }
+        self.outbox.track(|| self.supply.place(&self.shared), &self.gate.counters().probes, now);
     }
 
     /// Tells of the targets that stayed silent, where that is wanted, as fast as rows are read.
@@ -468,7 +385,7 @@ impl<A: Answers> Loop<A> {
         while self.answers.tells_silent() && !self.shared.stop.load(Ordering::Acquire) {
             let now = clock::now_ns();
             self.hand_over(now);
-            if self.outbox.len() >= OUTBOX {
+            if self.outbox.is_full() {
                 std::thread::sleep(NAP);
                 continue;
             }
@@ -496,7 +413,7 @@ impl<A: Answers> Loop<A> {
         let since = self.shared.last_frame_ns.load(Ordering::Acquire).max(self.done_ns);
         self.shared.sending.load(Ordering::Acquire) == 0
             && self.receiver.is_exhausted().unwrap_or(now.saturating_sub(since) >= self.cooldown_ns)
-            && self.outbox.len() < OUTBOX
+            && !self.outbox.is_full()
             && !self.answers.is_busy()
     }
 
