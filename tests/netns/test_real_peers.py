@@ -87,10 +87,14 @@ def test_each_habit_is_met_with_the_right_status_and_every_byte(peers: Lab, tmp_
     assert set(of(table, Habit.BYTE_AT_A_TIME, "success")["response"]) == {content(SLOW_BYTES)}
     assert set(of(table, Habit.HALF_CLOSE, "success")["response"]) == {content(REPLY_BYTES)}
     # Linux resets whoever's request it never read, and what was under way then may be gone. A reset that is lost is not
-    # sent again: whoever waits for the rest then waits to the end of its time.
+    # sent again: whoever waits for the rest then waits to the end of its time. And where the request is lost, with the
+    # handshake's ACK, and a SYN-ACK that is sent again is acknowledged first, nothing is unread when Linux closes: its
+    # FIN comes, which is a success, with all that was said.
     for port, most in ((Habit.RESET, RESET_BYTES), (Habit.GARBAGE, NOISE_BYTES), (Habit.CLOSE, 0)):
         rows = table.filter(pl.col("sport") == port)
-        assert set(rows["status"]) <= {"connection-closed", "io-timeout"}
+        closes = {"success"} if peers.config.impairment and port != Habit.RESET else set()
+        assert set(rows["status"]) <= {"connection-closed", "io-timeout"} | closes
+        assert set(rows.filter(pl.col("status") == "success")["response"]) <= {content(most)}
         closed = rows.filter(pl.col("status") == "connection-closed")
         assert closed.height >= (HOSTS // 2 if peers.config.impairment else HOSTS)
         assert set(closed["closed_by"]) == {"peer"}

@@ -33,11 +33,11 @@ const SHARE_LEFT: f64 = 0.9;
 /// Additive increase, multiplicative decrease on what we lost by our own counts, within a window on the answers that
 /// are under way (a ring that overflows has lost them already). A device that says it is full loses nothing; it paces
 /// us by itself, and while it does the rate does not climb. One that loses frames after all (the engine `live` learns of
-/// that too late) is eased, and the rate stays there until the share lost is below [`LOSS`] again.
+/// that too late) is eased.
 ///
 /// Once something was lost, the rate stays a tenth below where that was, until so many answers have come that one more
-/// loss keeps the share lost within [`LOSS`]. However long a burst of loss lasts, that is where it began: a reader that
-/// stalls costs a tenth of the rate, though in a scan of a silent network for long.
+/// loss keeps the share lost within [`LOSS`]. However long a burst of loss lasts, that is where it began: a reader or a
+/// device that stalls costs a tenth of the rate, though in a scan of a silent network for long.
 #[derive(Clone, Debug)]
 pub(crate) struct Search {
     rate: f64,
@@ -46,6 +46,8 @@ pub(crate) struct Search {
     stepped_ns: u64,
     /// From when on loss is a new burst.
     settled_ns: u64,
+    /// From when on the device is eased again, if it still loses frames.
+    ease_ns: u64,
     seen: Counts,
     at_step: Counts,
     /// When the search began.
@@ -99,6 +101,7 @@ impl Search {
             ceiling: f64::INFINITY,
             stepped_ns: now_ns,
             settled_ns: now_ns,
+            ease_ns: now_ns,
             seen: counts,
             at_step: counts,
             first: counts,
@@ -124,22 +127,25 @@ impl Search {
         self.under_way *= CLAIM_LEFT;
         let settled = now_ns >= self.settled_ns;
         let (step, all) = (counts.minus(self.at_step), counts.minus(self.first));
-        let device_is_fine = all.refused_at_most(LOSS / 2.0);
         // A stray loss now and then is allowed for, and would be met at any rate.
-        if step.lost > 0 && !all.overran_at_most(LOSS / 2.0) {
-            // The rates that a burst has come down to are no bounds: a reader that stalls loses something at any rate.
+        let overran = step.lost > 0 && !all.overran_at_most(LOSS / 2.0);
+        let refused = step.refused > 0 && !all.refused_at_most(LOSS / 2.0);
+        if overran || refused {
+            // The rates that a burst has come down to are no bounds: who stalls loses something at any rate.
             if settled {
                 self.ceiling = self.ceiling.min(self.rate);
             }
             self.settled_ns = now_ns + GRACE_NS;
+        }
+        if overran {
             self.rate = (self.rate / 2.0).max(LEAST);
-        } else if step.refused > 0 && !device_is_fine {
-            // A device loses frames when it comes late to empty its queue, at this rate or another: no bound to learn.
-            if settled {
+        } else if refused {
+            // It tells of its losses late, so that what is told now says little of the rate now.
+            if now_ns >= self.ease_ns {
                 self.rate = (self.rate * EASE).max(LEAST);
-                self.settled_ns = now_ns + GRACE_NS;
+                self.ease_ns = now_ns + GRACE_NS;
             }
-        } else if settled && device_is_fine && sent * 1e9 / elapsed as f64 > 0.8 * self.rate {
+        } else if settled && sent * 1e9 / elapsed as f64 > 0.8 * self.rate {
             // Only a rate that was used has been shown to lose nothing.
             self.climb(counts);
         }
@@ -168,7 +174,8 @@ impl Search {
     /// Whether the loss so far leaves room for a try beyond the rate that lost something last. Half of what is allowed
     /// is kept back for that try.
     fn may_lose(&self, counts: Counts) -> bool {
-        counts.minus(self.first).overran_at_most(LOSS / 2.0)
+        let all = counts.minus(self.first);
+        all.overran_at_most(LOSS / 2.0) && all.refused_at_most(LOSS / 2.0)
     }
 
     /// How many probes may go before answers come.
@@ -237,24 +244,48 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_that_stalls_does_not_keep_the_rate_down() {
+    fn who_stalls_for_a_while_does_not_keep_the_rate_down() {
         for (from, until) in [(20, 420), (300, 700), (300, 2_300), (1_000, 1_150)] {
-            // The reader has its records at once but while it stalls; then a ring of 8,192 runs over.
-            let (mut counts, mut search, mut ring) = (Counts::default(), Search::new(Counts::default(), 0), 0);
-            for now in 0..5_000 {
-                let rate = search.step(counts, now * 1_000_000).min(1e6);
-                let probes = ((rate / 1000.0) as u64).min(search.room());
-                counts.probes += probes;
-                let lost = (ring + probes).saturating_sub(8_192);
-                counts.lost += lost;
-                ring += probes - lost;
-                if !(from..until).contains(&now) {
-                    counts.answers += std::mem::take(&mut ring);
+            for device in [false, true] {
+                // What stalls is the reader, which else has its records at once, or the device. Either holds 8,192.
+                let (mut counts, mut search, mut queue) = (Counts::default(), Search::new(Counts::default(), 0), 0);
+                for now in 0..5_000 {
+                    let rate = search.step(counts, now * 1_000_000).min(1e6);
+                    let probes = ((rate / 1000.0) as u64).min(search.room());
+                    counts.probes += probes;
+                    let lost = (queue + probes).saturating_sub(8_192);
+                    *if device { &mut counts.refused } else { &mut counts.lost } += lost;
+                    queue += probes - lost;
+                    if !(from..until).contains(&now) {
+                        counts.answers += std::mem::take(&mut queue);
+                    }
+                }
+                assert!(counts.lost + counts.refused > 0, "the stall lost nothing");
+                let before = START + INCREASE * (from as f64 / 10.0).min(10.0);
+                let rate = search.rate;
+                assert!(rate >= 0.8 * before, "{rate} after {from}..{until}, {before} before; the device: {device}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_device_that_loses_frames_beyond_some_rate_is_kept_just_below_it() {
+        for most in [80_000.0, 300_000.0, 1.2e6] {
+            let (mut counts, mut search) = (Counts::default(), Search::new(Counts::default(), 0));
+            let mut found = counts;
+            for now in 0..30_000 {
+                let probes = search.step(counts, now * 1_000_000) / 1000.0;
+                let lost = (probes - most / 1000.0).max(0.0) as u64;
+                (counts.probes, counts.refused) = (counts.probes + probes as u64, counts.refused + lost);
+                counts.answers += (probes as u64 - lost) / 50;
+                if now == 3_000 {
+                    found = counts;
                 }
             }
-            assert!(counts.lost > 0, "the stall lost nothing");
-            let before = START + INCREASE * (from as f64 / 10.0).min(10.0);
-            assert!(search.rate >= 0.8 * before, "{} after {from}..{until}, {before} before", search.rate);
+            assert!(found.refused > 0, "the device's bound was not met");
+            let (lost, rate) = (counts.refused - found.refused, (counts.probes - found.probes) as f64 / 27.0);
+            assert!(lost as f64 <= LOSS * (counts.probes - found.probes) as f64, "{lost} lost at {most}");
+            assert!((0.6..1.0).contains(&(rate / most)), "{rate} where {most} go");
         }
     }
 
