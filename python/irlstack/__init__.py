@@ -20,9 +20,10 @@ from irlstack._core import (
     scan_fields,
 )
 from irlstack.errors import ConfigError, EngineError, IrlError, PolicyError, PrivilegeError
+from irlstack.measure import exchange, resume, scan
 from irlstack.policy import Policy
 from irlstack.run import About, Outcome, Rows, Run
-from irlstack.stack import Completion, Stack, exchange, resume, scan
+from irlstack.stack import Completion, Stack
 
 __all__ = [
     "EXCHANGE_SCHEMA_VERSION",

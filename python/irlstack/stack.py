@@ -1,39 +1,22 @@
-"""[`Stack`][irlstack.stack.Stack]: an opened network.
-
-[`scan`][irlstack.stack.scan] and [`exchange`][irlstack.stack.exchange] open one for a run.
-"""
+"""[`Stack`][irlstack.stack.Stack]: an opened network, for whole frames and for runs that share it."""
 
 import asyncio
-import json
 import threading
 from collections.abc import Generator, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from ipaddress import IPv4Address, IPv6Address
 from types import TracebackType
 from typing import Any, Literal, Self, Unpack
 
-from irlstack import checkpoint as checkpoints
 from irlstack._core import Batch, RawCompletion, RawStack, RawStream, World
-from irlstack.bounds import check_numbers
 from irlstack.errors import ConfigError
 from irlstack.lab.topology import Impairment
-from irlstack.on_disk import OnDisk
+from irlstack.link import interface_names
 from irlstack.policy import Policy
 from irlstack.request import Address, ExchangeKeywords, Path, Request, ScanKeywords
 from irlstack.run import Run
 
 _ASYNC_WAIT_S = 0.05
-_SIMULATED_SOURCE = {"ipv4": "198.18.0.10", "ipv6": "fd00:18::10"}
-
-
-def _names(interface: str | Sequence[str] | None) -> list[str]:
-    """The names of interfaces; none where the route shall say."""
-    if interface is None:
-        return []
-    names = [interface] if isinstance(interface, str) else list(interface)
-    if not names or "" in names:
-        raise ConfigError("An interface has no name: give those that probes shall leave by, as in -i eth0,eth1.")
-    return names
 
 
 class Stack:
@@ -91,7 +74,7 @@ class Stack:
     ) -> None:
         given = Policy(rate=rate, contact=contact, authorized=authorized, blocklist_file=blocklist_file)  # type: ignore[arg-type]
         policy = given.over(policy or Policy.from_config())
-        names = _names(interface)
+        names = interface_names(interface)
         raw = RawStack.open(names, source_ip, towards, gateway_mac, vlan, engine, dad, source_mac, rate, batch, iplayer)
         self._hold(raw, policy, source_port)
 
@@ -278,224 +261,3 @@ class Completion:
 
     def __repr__(self) -> str:
         return f"<Completion, {'done' if self.done else 'waiting'}: {self.sent} sent, {self.refused} refused>"
-
-
-def scan(
-    *targets: object,
-    interface: str | Sequence[str] | None = None,
-    gateway_mac: str | None = None,
-    source_mac: str | None = None,
-    vlan: int | None = None,
-    iplayer: bool = False,
-    engine: str = "auto",
-    batch: int = 128,
-    dad: Literal["fast", "rfc5227", "off"] = "fast",
-    world: World | None = None,
-    impairment: Impairment | None = None,
-    **keywords: Unpack[ScanKeywords],
-) -> Run:
-    """Probe targets and hand over who answered.
-
-    Rows are ZMap's: saddr daddr sport dport seqnum acknum window ttl ipid classification success repeat probe_num
-    timestamp rtt. IPv4 addresses are uint32, IPv6 ones 16 bytes, times ns UTC. Nothing is sent before the first batch
-    is asked for.
-
-    Args:
-        targets: prefixes, addresses, ranges; all of IPv4 when there are none.
-        interface: its name, or a list of several: see [`Stack`][irlstack.Stack].
-        gateway_mac: see there.
-        source_mac: see there.
-        vlan: see there.
-        iplayer: see there.
-        dad: see there.
-        engine: "auto" ("live" from 300,000 frames a second on), "live", "packet", or "sim": a synthetic Internet inside
-            this process. "pcap:FILE" writes what would be sent into a file, and "replay:FILE" judges the answers in a
-            capture again: neither sends anything (docs/capture.md).
-        batch: see [`Stack`][irlstack.Stack].
-        world: of "sim": its hosts; World(seed=1) when None.
-        impairment: of "sim": what its link does to frames.
-        keywords: those of [`Plan`][irlstack.Plan] and of `ScanKeywords`.
-
-    Raises:
-        ConfigError: something does not fit together.
-        PolicyError: the targets may not be probed as it stands; the message says what is missing.
-        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack].
-    """
-    link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
-    asked = Request(targets, keywords, opens=engine != "sim", sends=link.on_disk is None)
-    # A dry run is begun anew, and never gone on with as a real one.
-    return asked.scan(lambda: link.open(asked), link.described() if link.on_disk is None else None)
-
-
-def resume(
-    checkpoint: Path,
-    *,
-    policy: Policy | None = None,
-    authorized: str | None = None,
-    rate: int | None = None,
-    contact: str | None = None,
-    checkpoint_interval: float | None = None,
-    **changes: Any,
-) -> Run:
-    """Go on with a scan by its checkpoint, on the machine that it began on or another: `resume(path).write()`.
-
-    Plan, outputs and options are the checkpoint's; the outputs are looked for beside it. What was probed within the
-    last minute before a crash is probed again, and no row comes twice. Permission is asked for anew.
-
-    Args:
-        checkpoint: the file.
-        policy: who is responsible; by default what the configuration files say.
-        authorized: who authorised this session, in place of the policy's.
-        rate: probes a second, in place of the plan's.
-        contact: in place of the plan's.
-        checkpoint_interval: seconds between two commits.
-        changes: in place of what it began with: interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad,
-            sender_threads, cores, cooldown_time, max_runtime, min_hitrate, retries, max_sendto_failures, max_memory,
-            queue, notes, user_metadata.
-
-    Raises:
-        ConfigError: it is no checkpoint, of another version, of a run that is done; rows that it knows of are missing;
-            or a change would make another run of it.
-        PolicyError: the targets may not be probed as it stands.
-        OSError: a file cannot be read or written.
-    """
-    saved = checkpoints.Saved.load(checkpoint, checkpoint_interval)
-    header = saved.header
-    link: dict[str, Any] = {**header["link"], "world": saved.world}
-    if header["link"]["impairment"] is not None:
-        link["impairment"] = Impairment(**header["link"]["impairment"])
-    notes = changes.pop("notes", header["about"]["notes"])
-    user_metadata = changes.pop("user_metadata", None)
-    keywords: dict[str, Any] = dict(header["keywords"])
-    for name, value in changes.items():
-        if name in checkpoints.FIXED or name not in {*link, *keywords, *ScanKeywords.__annotations__}:
-            raise ConfigError(f"{name} cannot be changed of a scan that is gone on with.")
-        (link if name in link else keywords)[name] = value
-    opened = _Link(**link)
-    if opened.on_disk is not None or (opened.engine == "sim") != (header["link"]["engine"] == "sim"):
-        raise ConfigError("A simulated scan is gone on with in the simulation, and a real one on an interface.")
-    plan = saved.plan.replace(rate=rate, contact=contact)
-    asked = Request(
-        (),
-        {**keywords, "plan": plan, "policy": policy, "authorized": authorized, "notes": notes},
-        opens=opened.engine != "sim",
-    )
-    asked.about.seed_provided = header["about"]["seed_provided"]
-    asked.about.user_metadata = header["about"]["user_metadata"]
-    if user_metadata is not None:
-        asked.about.user_metadata = json.dumps(user_metadata)
-    return asked.scan(lambda: opened.open(asked), saved=saved)
-
-
-def exchange(
-    *targets: object,
-    request: bytes | str = b"",
-    interface: str | Sequence[str] | None = None,
-    gateway_mac: str | None = None,
-    source_mac: str | None = None,
-    vlan: int | None = None,
-    iplayer: bool = False,
-    engine: str = "auto",
-    batch: int = 128,
-    dad: Literal["fast", "rfc5227", "off"] = "fast",
-    world: World | None = None,
-    impairment: Impairment | None = None,
-    **keywords: Unpack[ExchangeKeywords],
-) -> Run:
-    r"""Connect to targets, send each a request, and hand over what came back.
-
-    Targets are probed as in a scan; whoever answers the SYN gets a connection, in user space, with the request in the
-    acknowledgement. Rows: saddr daddr sport dport timestamp status stage connect_ns first_byte_ns close_ns retransmits
-    closed_by bytes truncated response, the statuses ZGrab2's.
-
-        for batch in irl.exchange("10.0.0.0/16", ports=80, request=b"GET / HTTP/1.0\r\n\r\n"):
-            ...
-
-    Args:
-        targets: prefixes, addresses, ranges; all of IPv4 when there are none; a table for a list, see
-            `ExchangeKeywords`.
-        request: what is sent: bytes as they are, or text with `{address}`, `{port}` and `{host}` in the places of the
-            target's, and `{{` and `}}` for braces; nothing is sent where it is empty.
-        interface: see [`scan`][irlstack.scan], as for all that follow.
-        gateway_mac: see there.
-        source_mac: see there.
-        vlan: see there.
-        iplayer: see there.
-        dad: see there.
-        engine: see there.
-        batch: see there.
-        world: see there.
-        impairment: see there.
-        keywords: those of [`Plan`][irlstack.Plan] and of `ExchangeKeywords`.
-
-    Raises:
-        ConfigError: something does not fit together.
-        PolicyError: the targets may not be probed as it stands; the message says what is missing.
-        PrivilegeError, EngineError: at the first batch, see [`Stack`][irlstack.Stack]; and where the host's kernel
-            would reset our connections.
-    """
-    link = _Link(interface, gateway_mac, source_mac, vlan, iplayer, engine, batch, dad, world, impairment)
-    asked = Request(targets, keywords, opens=engine != "sim", reads=True, sends=link.on_disk is None)
-    return asked.exchange(lambda: link.open(asked), request)
-
-
-@dataclass
-class _Link:
-    """Where a run shall be opened."""
-
-    interface: str | Sequence[str] | None
-    gateway_mac: str | None
-    source_mac: str | None
-    vlan: int | None
-    iplayer: bool
-    engine: str
-    batch: int
-    dad: str
-    world: World | None
-    impairment: Impairment | None
-
-    def __post_init__(self) -> None:
-        if self.engine != "sim" and (self.world is not None or self.impairment is not None):
-            raise ConfigError('A World and an impairment go with engine="sim".')
-        for name in ("interface", "gateway_mac", "source_mac", "vlan"):
-            if self.engine == "sim" and getattr(self, name) is not None:
-                raise ConfigError(f"The simulated link has no {name} to choose.")
-        if self.engine == "sim" and self.iplayer:
-            raise ConfigError("The simulated link speaks Ethernet: leave out iplayer.")
-        check_numbers({"batch": self.batch})
-        self.names = _names(self.interface)
-        self.on_disk = OnDisk.named(self.engine)
-        if self.on_disk is not None and (self.names or self.iplayer):
-            raise ConfigError("A file has no interface to choose: leave out interface and iplayer.")
-
-    def described(self) -> dict[str, Any]:
-        """The same as JSON, for a checkpoint."""
-        names = ("gateway_mac", "source_mac", "vlan", "iplayer", "engine", "batch", "dad")
-        return {
-            "interface": self.names or None,
-            "world": None if self.world is None else checkpoints.describe_world(self.world),
-            "impairment": None if self.impairment is None else asdict(self.impairment),
-            **{name: getattr(self, name) for name in names},
-        }
-
-    def open(self, asked: Request) -> RawStack:
-        if self.on_disk is not None:
-            return self.on_disk.open(asked.plan, self.gateway_mac, self.source_mac, self.vlan)
-        sources = asked.plan.source_ip
-        if self.engine == "sim":
-            sources = sources or [_SIMULATED_SOURCE[asked.plan.family]]
-            impairment = asdict(self.impairment or Impairment())
-            return RawStack.simulate(self.world or World(), sources, **impairment)
-        return RawStack.open(
-            self.names,
-            sources,
-            asked.towards,
-            self.gateway_mac,
-            self.vlan,
-            self.engine,
-            self.dad,
-            self.source_mac,
-            asked.rate,
-            self.batch,
-            self.iplayer,
-        )

@@ -92,7 +92,7 @@ WRAPPED = {
     "Relay": "irlstack.lab.responders.start",
     "RawCheckpoint": "irlstack.run.Run.write",
     "RawCompletion": "irlstack.stack.Completion",
-    "RawList": "irlstack.stack.exchange",
+    "RawList": "irlstack.measure.exchange",
     "RawOutputs": "irlstack.run.Run.write",
     "RawRun": "irlstack.run.Run",
     "RawStack": "irlstack.stack.Stack",
