@@ -65,7 +65,7 @@ class Link:
         }
 
     def open(self, asked: Request) -> RawStack:
-        """What such a run goes by.
+        """The network that is opened.
 
         Raises:
             ConfigError, PrivilegeError, EngineError: see [`Stack`][irlstack.Stack]; and of a file as `OnDisk.open`.

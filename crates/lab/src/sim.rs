@@ -240,10 +240,11 @@ struct SimReceiver {
 impl Receiver for SimReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
         lock(&self.fabric.halves[self.worker]).advance(clock::now_ns(), &self.fabric);
-        if self.taken.is_empty() {
-            self.taken.refill(&mut lock(&self.fabric.queues[self.worker]).bytes);
-        }
-        self.taken.hand_over(max, each)
+        let refill = |memory: &mut Vec<u8>| {
+            std::mem::swap(memory, &mut lock(&self.fabric.queues[self.worker]).bytes);
+            Ok(())
+        };
+        self.taken.poll(max, refill, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
@@ -278,9 +279,9 @@ impl Network for SimNetwork {
         });
         lock(&self.fabrics).push(Arc::clone(&fabric));
         let worker = |number: u16| {
-            let (fabric, index) = (|| Arc::clone(&fabric), usize::from(number));
-            let sender = SimSender { fabric: fabric(), worker: index, slots: Slots::new(FRAMES, STRIDE) };
-            let receiver = SimReceiver { fabric: fabric(), worker: index, taken: Taken::default() };
+            let worker = usize::from(number);
+            let sender = SimSender { fabric: Arc::clone(&fabric), worker, slots: Slots::new(FRAMES, STRIDE) };
+            let receiver = SimReceiver { fabric: Arc::clone(&fabric), worker, taken: Taken::default() };
             Worker {
                 owner: first_owner + number,
                 gate: Gate::new(Box::new(sender), Arc::clone(&request.policy)),

@@ -91,23 +91,28 @@ impl Taken {
         self.read == self.bytes.len()
     }
 
-    /// Takes all that a queue holds, once nothing is left of what was taken before. The queue gets our emptied memory in
-    /// exchange, so that its length is what still waits there.
-    pub fn refill(&mut self, queue: &mut Vec<u8>) {
-        if self.is_empty() {
-            self.bytes.clear();
-            self.read = 0;
-            std::mem::swap(&mut self.bytes, queue);
-        }
-    }
-
-    /// Hands over at most so many, as [`Receiver::poll`](crate::Receiver::poll).
+    /// As [`Receiver::poll`](crate::Receiver::poll): fewer than `max` means that nothing was left. Whenever nothing is left
+    /// of what was taken, `refill` exchanges our emptied memory for what the queue holds, so that the queue's length is what
+    /// still waits there.
     ///
     /// # Errors
-    /// [`LinkError::Config`] where what was collected is no record, which is the collector's bug.
-    pub fn hand_over(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
+    /// Those of `refill`; [`LinkError::Config`] where what was collected is no record, which is the collector's bug.
+    pub fn poll(
+        &mut self,
+        max: usize,
+        mut refill: impl FnMut(&mut Vec<u8>) -> Result<(), LinkError>,
+        each: &mut dyn FnMut(Record<'_>),
+    ) -> Result<usize, LinkError> {
         let mut count = 0;
-        while count < max && !self.is_empty() {
+        while count < max {
+            if self.is_empty() {
+                self.bytes.clear();
+                self.read = 0;
+                refill(&mut self.bytes)?;
+                if self.is_empty() {
+                    break;
+                }
+            }
             let Some(record) = Record::parse(&self.bytes[self.read..]) else {
                 return Err(LinkError::config("what was collected as a record cannot be read as one"));
             };
@@ -166,15 +171,21 @@ mod tests {
             Record { kind: Kind::Frame, flags: 0, owner, time_ns: 0, body: &[7; 9] }.write(&mut queue);
         }
         let (mut taken, mut owners) = (Taken::default(), Vec::new());
-        taken.refill(&mut queue);
-        assert!(queue.is_empty());
-        for (max, count) in [(2, 2), (0, 0), (9, 3), (9, 0)] {
-            assert_eq!(taken.hand_over(max, &mut |record| owners.push(record.owner)).unwrap(), count);
-            // What comes meanwhile waits until nothing is left of what was taken.
-            taken.refill(&mut Vec::new());
+        let mut later = queue.clone();
+        for (max, count) in [(2, 2), (0, 0), (9, 8), (9, 0)] {
+            // What comes meanwhile waits until nothing is left of what was taken, and is then handed over at once.
+            let refill = |memory: &mut Vec<u8>| {
+                std::mem::swap(memory, &mut queue);
+                std::mem::swap(&mut queue, &mut later);
+                Ok(())
+            };
+            assert_eq!(taken.poll(max, refill, &mut |record| owners.push(record.owner)).unwrap(), count);
         }
-        assert_eq!(owners, [0, 1, 2, 3, 4]);
-        taken.refill(&mut vec![9; 40]);
-        assert!(taken.hand_over(1, &mut |_| {}).unwrap_err().to_string().contains("cannot be read"));
+        assert_eq!(owners, [0, 1, 2, 3, 4, 0, 1, 2, 3, 4]);
+        let unreadable = |memory: &mut Vec<u8>| {
+            memory.resize(40, 9);
+            Ok(())
+        };
+        assert!(taken.poll(1, unreadable, &mut |_| {}).unwrap_err().to_string().contains("cannot be read"));
     }
 }

@@ -289,11 +289,12 @@ struct DiskReceiver {
 impl Receiver for DiskReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
         let Some((tape, queue)) = &self.tape else { return Ok(0) };
-        if self.taken.is_empty() {
+        let refill = |memory: &mut Vec<u8>| {
             tape.turn()?;
-            self.taken.refill(&mut lock(queue).records);
-        }
-        self.taken.hand_over(max, each)
+            std::mem::swap(memory, &mut lock(queue).records);
+            Ok(())
+        };
+        self.taken.poll(max, refill, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {

@@ -174,11 +174,12 @@ pub struct PacketReceiver {
 
 impl Receiver for PacketReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
-        if self.taken.is_empty() {
+        let refill = |memory: &mut Vec<u8>| {
             self.pump.turn();
-            self.taken.refill(&mut lock(&self.queue).records);
-        }
-        self.taken.hand_over(max, each)
+            std::mem::swap(memory, &mut lock(&self.queue).records);
+            Ok(())
+        };
+        self.taken.poll(max, refill, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {

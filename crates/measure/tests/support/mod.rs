@@ -200,8 +200,11 @@ struct ScriptedReceiver {
 
 impl Receiver for ScriptedReceiver {
     fn poll(&mut self, max: usize, each: &mut dyn FnMut(Record<'_>)) -> Result<usize, LinkError> {
-        self.taken.refill(&mut self.records.lock().unwrap().bytes);
-        self.taken.hand_over(max, each)
+        let refill = |memory: &mut Vec<u8>| {
+            std::mem::swap(memory, &mut self.records.lock().unwrap().bytes);
+            Ok(())
+        };
+        self.taken.poll(max, refill, each)
     }
 
     fn wait(&mut self, timeout: Duration) -> Result<(), LinkError> {
